@@ -29,7 +29,7 @@ class UnknownFieldError(RecipeError):
     """Fields that a recipe does not have, possibly from a later version."""
 
     def __init__(self, where: str, unknown: list[str], known: list[str]) -> None:
-        super().__init__(f"{where} has no field {unknown[0]!r}; it has: {', '.join(known)}.{meant(unknown[0], known)}")
+        super().__init__(f"{where} has no field {unknown[0]!r}.{meant(unknown[0], known)} It has: {', '.join(known)}.")
         self.unknown = unknown
 
 

@@ -183,7 +183,7 @@ def test_a_recipe_of_an_unknown_format_is_refused(number, tmp_path):
         ({"training": 3}, "training=3: a JSON object of its fields is needed"),
         (
             {"training": {"epoch": 3}},
-            r"training has no field 'epoch'; it has: samples, loss, frozen.*\. Did you mean epochs\?$",
+            r"training has no field 'epoch'\. Did you mean epochs\? It has: samples, loss, frozen.*\.$",
         ),
         ({"preparation": {"size": 64}}, "preparation='' is unknown; choose one of: 'sagittal-cube', 'axial-slices'"),
         ({"preparation": {"name": "sagittal-cube", "pixel_mm": 1}}, "preparation has no field 'pixel_mm'"),
@@ -245,7 +245,7 @@ def test_settings_are_read_as_their_field_s_type():
     ("setting", "sentence"),
     [
         ("epochs", "field=value"),
-        ("epoch=3", "no field 'epoch'; 'paper' has: name, preparation, preparation.size"),
+        ("epoch=3", "no field 'epoch'. Did you mean training.epochs. 'paper' has: name, preparation, preparation.size"),
         ("grid=slices", "The field 'grid' was replaced; set preparation=sagittal-cube or axial-slices"),
         ("preparation=slices", "preparation='slices' is unknown; choose one of: 'sagittal-cube', 'axial-slices'"),
         ("preparation=axial-slices", "'axial-slices', scans differ in their number of slices"),

@@ -158,7 +158,7 @@ class Recipe(Section):
         hint = f" ({' or '.join(others)} has it)" if others else ""
         fields = [".".join(path) for path in paths]
         raise RecipeError(
-            f"A recipe has no field {name!r}{hint}; {self.name!r} has: {', '.join(fields)}.{meant(name, fields)}"
+            f"A recipe has no field {name!r}{hint}.{meant(name, fields)} {self.name!r} has: {', '.join(fields)}."
         )
 
 

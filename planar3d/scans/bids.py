@@ -167,7 +167,7 @@ def write_dataset_description(out: Path, dataset: Path) -> Path:
         )
     link = _link(dataset, out)
     made_by = {"Name": "planar3d", "Version": planar3d.__version__}
-    before = read_json_object(path)
+    before = read_json_object(path, advice="Fix it, or choose another folder.")
     if not before:
         name = read_json_object(dataset / DESCRIPTION).get("Name") or Path(os.path.abspath(dataset)).name
         description = {
@@ -214,14 +214,18 @@ def made_by_planar3d(about: dict[str, Any]) -> bool:
     )
 
 
-def read_json_object(path: Path, refusal: type[Planar3DError] = ScanError) -> dict[str, Any]:
+def read_json_object(
+    path: Path,
+    refusal: type[Planar3DError] = ScanError,
+    advice: str = "Fix it, or name the scans themselves.",
+) -> dict[str, Any]:
     """The content of a description or a sidecar; empty if there is none, and a `refusal` if it is no JSON object."""
     try:
         content = json.loads(path.read_bytes()) if path.is_file() else {}
     except (OSError, ValueError, RecursionError) as error:
-        raise refusal(f"{path} cannot be read ({error}). Fix it, or name the scans themselves.") from None
+        raise refusal(f"{path} cannot be read ({error}). {advice}") from None
     if not isinstance(content, dict):
-        raise refusal(f"{path} is not a JSON object. Fix it, or name the scans themselves.")
+        raise refusal(f"{path} is not a JSON object. {advice}")
     return content
 
 

@@ -91,8 +91,8 @@ class Results:
             if other := _other_versions(self.run.fold(number), self.environment):
                 notes.append(f"Fold {number} was trained with other versions than environment.json has: {other}.")
         if absent := [number for number, _ in folds if number not in {scan.fold for scan in self.scans}]:
-            which = ", ".join(map(str, absent))
-            notes.append(f"Folds missing: {which} of {len(folds)}. The tables cover the others.")
+            which = ", ".join(f"fold {number}" for number in absent)
+            notes.append(f"Missing: {which} of {len(folds)}. The tables cover the others.")
         for number, fold in folds:
             unscored = [scan for scan in fold.test if any((number, scan, grid) not in scored for grid in GRIDS)]
             if unscored and number not in absent:

@@ -230,6 +230,9 @@ def test_a_description_is_written_once_and_gone_on_with(dataset, tmp_path):
     after = json.loads(path.read_text())
     assert after["Authors"] == ["N. N."] and after["GeneratedBy"] == [maker | {"Version": "0.0.1"}, maker]
     assert (out / ".bidsignore").read_text() == "mine\n"
+    path.write_text("{")
+    with pytest.raises(ScanError, match="Fix it, or choose another folder"):
+        write_dataset_description(out, dataset)
 
 
 def test_a_data_set_is_the_same_and_is_linked_by_whatever_links_of_folders_it_is_named(dataset, tmp_path):

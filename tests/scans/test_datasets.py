@@ -329,7 +329,7 @@ def test_a_missing_empty_or_unknown_folder_is_refused(tmp_path):
     with pytest.raises(DatasetError, match="is empty"):
         find_cases(tmp_path)
     touch(tmp_path, "something/else.txt")
-    with pytest.raises(DatasetError, match="no known layout"):
+    with pytest.raises(DatasetError, match=r"no known layout\. Expected: a CSV table with the columns .*, or one of: "):
         find_cases(tmp_path)
 
 

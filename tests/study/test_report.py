@@ -113,7 +113,7 @@ def test_a_part_of_a_run_is_reported_and_the_rest_named(small_run):
     shutil.rmtree(run / "fold-2")
     (run / "fold-1" / "history.csv").unlink()
     page = page_of(run)
-    assert "Folds missing: 2 of 2" in page
+    assert "Missing: fold 2 of 2" in page
     assert "No fold has a history.csv" in page
     assert page.count("<figcaption>scan") == 2
 

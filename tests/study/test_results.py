@@ -42,7 +42,7 @@ def test_missing_folds_are_named(make_run):
     shutil.rmtree(run / "fold-1")
     (run / "fold-3" / "scores.csv").unlink()
     (note,) = read_results(run).notes
-    assert "Folds missing: 1, 3 of 3" in note
+    assert "Missing: fold 1, fold 3 of 3" in note
 
 
 def test_a_test_scan_without_scores_is_named(make_run):

@@ -32,7 +32,7 @@ LAYOUTS: tuple[Layout, ...] = (
     Camus(),
     Table(),
 )
-_EXPECTED = f"Expected one of: {'; '.join(one.expected for one in LAYOUTS[:-1])}; or {LAYOUTS[-1].expected}."
+_EXPECTED = f"Expected: {LAYOUTS[-1].expected}, or one of: {'; '.join(one.expected for one in LAYOUTS[:-1])}."
 
 
 def find_cases(folder: str | Path) -> Dataset:
