@@ -66,12 +66,14 @@ def written_together(within: Path, files: Iterable[Path], first: Path, last: Pat
     """
     make_folder(last.parent)
     with temporary_folder(last.parent, f"-{last.name}") as temporary:
-        for folder in {path.parent.relative_to(within) for path in files} - {Path()}:
-            (temporary / folder).mkdir(parents=True, exist_ok=True)
         try:
+            for folder in {path.parent.relative_to(within) for path in files} - {Path()}:
+                (temporary / folder).mkdir(parents=True, exist_ok=True)
             yield temporary
         except (OSError, RuntimeError) as error:
             require_room(last, _FULL, error)
+            if isinstance(error, OSError) and error.filename:
+                error.filename = str(error.filename).replace(str(temporary), str(within))  # not of the folder beside
             raise
         made = {within / path.relative_to(temporary): path for path in temporary.rglob("*") if path.is_file()}
         for folder in {path.parent for path in made} - {last.parent}:
@@ -214,11 +216,9 @@ def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Mapping[s
 
 def read_rows(path: str | Path) -> list[dict[str, str]]:
     """The rows of a CSV file by column name; none if it does not exist, a `RunError` if it is not a table."""
-    if not Path(path).is_file():
-        return []
     try:
-        with Path(path).open(newline="", encoding="utf-8-sig") as stream:
-            return list(csv.DictReader(stream))
+        content = Path(path).read_bytes() if Path(path).is_file() else b""
+        return list(csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline="")))
     except (UnicodeDecodeError, csv.Error) as error:
         raise RunError(f"{path} is not a table in UTF-8 ({error}). Delete it to create it again.") from None
 

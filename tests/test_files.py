@@ -16,6 +16,7 @@ from planar3d.files import (
     temporary_folder,
     write_json,
     written_beside,
+    written_together,
 )
 
 
@@ -94,6 +95,14 @@ def test_an_error_names_the_file_that_was_meant_also_in_a_temporary_folder(tmp_p
     with temporary_folder(tmp_path, "-mask.nii.gz") as folder:
         assert file_of(OSError(13, "denied", str(folder / "sub-1/page.html"))) == str(tmp_path / "sub-1/page.html")
     assert file_of(OSError(13, "denied", str(tmp_path / ".writing-0123abcd-a.csv"))) == str(tmp_path / "a.csv")
+
+
+def test_an_error_names_the_file_that_was_meant_in_another_folder_than_the_temporary_one(tmp_path):
+    """Of a data set, the folder of the mask was named twice."""
+    picture, mask = tmp_path / "sub-1/figures/a.png", tmp_path / "sub-1/anat/mask.nii.gz"
+    with pytest.raises(OSError) as found, written_together(tmp_path, [picture, mask], mask, mask) as temporary:
+        (temporary / "sub-1/figures/a.png/none").touch()
+    assert file_of(found.value) == str(picture / "none")
 
 
 @pytest.mark.parametrize("creates", ["touch", "mkdir"])
