@@ -6,11 +6,12 @@ tried on the whole one.
 """
 
 from dataclasses import replace
+from functools import partial
 
 import keras
 
 from planar3d.conversion.choices import KernelMapping
-from planar3d.networks.encoder_weights import EncoderWeights
+from planar3d.networks.encoder_weights import EncoderWeights, fill_encoder
 from planar3d.networks.encoders import ENCODERS, InputShape, Levels
 from planar3d.networks.vgg16 import BLOCKS, vgg16_pool
 
@@ -19,8 +20,7 @@ LEVELS = 2
 
 
 def narrow_vgg16(input_shape: InputShape, weights: EncoderWeights, matched: bool, mapping: KernelMapping) -> Levels:
-    """The layers and names of VGG-16's first levels, with random weights."""
-    assert weights is None, "no file has weights of this width"
+    """The layers and names of VGG-16's first levels; weights are those of a file, or random."""
     inputs = x = keras.Input(input_shape, name="input")
     skips = []
     for number, (_, convolutions) in enumerate(BLOCKS[:LEVELS], start=1):
@@ -29,7 +29,8 @@ def narrow_vgg16(input_shape: InputShape, weights: EncoderWeights, matched: bool
             x = mapping.convolution(8, (3, 3), padding="same", activation="relu", name=name)(x)
         skips.append(x)
         x = vgg16_pool(x, number)
-    return Levels(inputs, skips, x, [(2, 2, 2)] * LEVELS, first_kernel=2)
+    fill = partial(fill_encoder, weights=weights, mapping=mapping)
+    return Levels(inputs, skips, x, [(2, 2, 2)] * LEVELS, first_kernel=2, fill=fill)
 
 
 FEATURES = dict(list(ENCODERS["vgg16"].feature_levels.items())[:LEVELS])

@@ -137,7 +137,8 @@ def check_with_network(recipe: Recipe) -> None:
                 f"training samples have all {axis} of a scan, in which scans differ, but {recipe.network.name} needs "
                 f"{needed}; set the length of a tile along that axis."
             )
-    network = initial_network(recipe.changed(encoder_weights="none"))
+    is_file = Path(recipe.network.encoder_weights).is_file()  # which may not fit
+    network = initial_network(recipe if is_file else recipe.changed(encoder_weights="none"))
     scaled = layers_named(network, recipe, "unit_variance")
     if unlike := [name for name in scaled if not hasattr(network.get_layer(name), "kernel")]:
         raise RecipeError(f"unit_variance: {unlike[0]} has no kernel to scale; name layers that have one.")

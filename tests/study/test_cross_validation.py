@@ -332,6 +332,14 @@ def test_missing_encoder_weights_end_a_run_before_anything_is_written(data, tmp_
     assert not (tmp_path / "run").exists()
 
 
+def test_encoder_weights_of_another_network_end_a_run_before_anything_is_written(data, tmp_path):
+    np.savez(tmp_path / "other.npz", **{"conv1/kernel": np.zeros((3, 3, 3, 8), np.float32)})
+    recipe = RECIPE.changed(encoder_weights=str(tmp_path / "other.npz"))
+    with pytest.raises(WeightsError, match=r"other\.npz does not fit the encoder"):
+        reproduce(find_cases(data), tmp_path / "run", recipe, notify=_quiet)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
