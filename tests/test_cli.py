@@ -186,6 +186,13 @@ def test_a_package_that_the_end_needs_is_missed_at_the_beginning(
     assert not any(tmp_path.iterdir())
 
 
+def test_a_missing_engine_is_missed_before_scans_are_looked_for(run, model, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)  # as if it were not installed
+    for words in (["--engine", "openvino"], ["--precision", "int8"]):
+        code, _, err = run("predict", "a.nii", "b.nii", "--model", model, "--out", tmp_path / "out", *words)
+        assert code == 2 and "needs openvino, which is not installed" in err and not any(tmp_path.iterdir())
+
+
 def test_several_models_are_averaged_and_the_record_names_each(run, data, model, tmp_path):
     network, scan = recipe_network(RECIPE), min(data.rglob("3DFLAIR.nii.gz"))
     network.get_layer("conv10").bias.assign([1.0])

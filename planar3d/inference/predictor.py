@@ -96,12 +96,10 @@ def predictor(
     check_recipe(recipe)
     check_how(method, engine, precision, batch_size)
     if precision == "int8":
-        if engine == "keras":
-            raise RecipeError("precision='int8' works on OpenVINO only; use engine='openvino' or 'auto'.")
         engine = "openvino"
     if engine == "auto" and not _openvino_is_faster():
         engine = "keras"
-    if engine != "keras":
+    if engine == "auto":
         check_extra("openvino", *_PACKAGES)
     source = _source(network, recipe)
     if precision != "int8":
@@ -113,12 +111,16 @@ def predictor(
 
 
 def check_how(method: str, engine: str, precision: str | None, batch_size: int) -> None:
-    """Raise a `RecipeError` if one of the arguments of `predictor` is unknown or out of range."""
+    """Refuse arguments of `predictor` that are unknown, out of range or conflicting, or whose packages are missing."""
     check_choice("method", method, METHODS)
     check_choice("engine", engine, ENGINES)
     if precision is not None:
         check_choice("precision", precision, PRECISIONS)
     whole("batch_size", batch_size, 1)
+    if precision == "int8" and engine == "keras":
+        raise RecipeError("precision='int8' works on OpenVINO only; use engine='openvino' or 'auto'.")
+    if precision == "int8" or engine == "openvino":
+        check_extra("openvino", *_PACKAGES)
 
 
 def predict_volume(

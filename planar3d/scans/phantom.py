@@ -82,7 +82,7 @@ def write_phantom(
     if not isinstance(layout, PhantomLayout) and layout not in list(_LAYOUTS):
         raise DatasetError(f"The phantom has no layout {layout}; choose one of {', '.join(_LAYOUTS)}.")
     made = layout if isinstance(layout, PhantomLayout) else _LAYOUTS[layout]
-    check_extra(made.extra, *made.packages)
+    check_packages(made)
     named = "own" if isinstance(layout, PhantomLayout) else layout
     settings = {"layout": named, "seed": seed, "reduction": reduction, "scans_per_center": scans_per_center}
     settings |= made.source
@@ -133,6 +133,12 @@ def refuse_other_phantom(folder: Path, settings: Mapping[str, Any]) -> None:
             f"{folder} has a phantom with other settings ({there}; needed: {needed}). Delete it, or name another "
             "folder."
         )
+
+
+def check_packages(layout: str | PhantomLayout) -> None:
+    """Raise the error of a missing package that `write_phantom` needs for a layout."""
+    made = layout if isinstance(layout, PhantomLayout) else _LAYOUTS[layout]
+    check_extra(made.extra, *made.packages)
 
 
 def phantom_groups(layout: str, scans_per_center: int) -> dict[str, str]:

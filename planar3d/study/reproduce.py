@@ -13,7 +13,7 @@ from planar3d.recipes.demonstrations import DEMONSTRATIONS, Demonstration
 from planar3d.scans.case import Case, Dataset
 from planar3d.scans.folds import Fold, choose_folds, everything, group_folds, read_folds
 from planar3d.scans.layouts import find_cases
-from planar3d.scans.phantom import phantom_groups, refuse_other_phantom, write_phantom
+from planar3d.scans.phantom import check_packages, phantom_groups, refuse_other_phantom, write_phantom
 from planar3d.study.cluster import check_cluster
 from planar3d.study.cross_validation import run_folds
 from planar3d.study.report import write_report
@@ -104,6 +104,8 @@ def demonstrate(
     """
     check_study_extra()
     folder, recipe = out.with_name(out.name + "-phantom"), demonstration.recipe
+    if not (folder / "complete").is_file():
+        check_packages(demonstration.layout)
     folds, chosen = demonstration.folds, only or demonstration.only
     choose_devices(devices, recipe)
     if not Path(folds or "").is_file():  # whose ids are checked when the cases are found

@@ -1,6 +1,7 @@
 """The demonstration runs the whole method on the phantom."""
 
 import csv
+import sys
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,7 @@ from msseg import TINY
 from typer.testing import CliRunner
 
 from planar3d.cli import app
-from planar3d.errors import DatasetError, RecipeError, WeightsError
+from planar3d.errors import DatasetError, Planar3DError, RecipeError, WeightsError
 from planar3d.networks.registry import describe_network
 from planar3d.recipes import DEMO, RECIPES
 from planar3d.recipes.demonstrations import DEMONSTRATIONS, Demonstration
@@ -36,6 +37,13 @@ def test_missing_encoder_weights_are_told_before_the_phantom_is_made(tmp_path):
     recipe = DEMO.changed(encoder_weights=str(tmp_path / "absent.npz"))
     with pytest.raises(WeightsError, match=r"absent\.npz does not exist"):
         demonstrate(tmp_path / "demo", Demonstration(recipe))
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_package_that_the_phantom_needs_is_missed_before_its_folder_is_made(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "SimpleITK", None)  # as if it were not installed
+    with pytest.raises(Planar3DError, match="need SimpleITK, which is not installed"):
+        demonstrate(tmp_path / "demo", Demonstration(DEMO, layout="camus"))
     assert not any(tmp_path.iterdir())
 
 
