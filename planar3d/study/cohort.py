@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from planar3d.environment import describe
-from planar3d.errors import Planar3DError, RecipeError, ScanError, WeightsError
+from planar3d.errors import Planar3DError, RecipeError, RunError, ScanError, WeightsError
 from planar3d.extras import check_extra, check_study_extra
 from planar3d.files import why_too_long
 from planar3d.inference.segmenter import Segmenter
@@ -25,6 +25,7 @@ from planar3d.study.cohort_folder import CohortFolder
 from planar3d.study.cohort_report import LESIONS, PAGE, SCANS, write_cohort_report, write_cohort_tables
 from planar3d.study.cohort_task import CohortTask
 from planar3d.study.records import is_own, refuse_other
+from planar3d.study.run_folder import is_run
 from planar3d.study.segmented import Asked, describe_models
 from planar3d.wording import counted, is_or_are
 
@@ -89,6 +90,8 @@ def segment_all(
     notify(describe())
     opened = [each for each in segmenter.models if isinstance(each, Model)]  # all, in the given order
     folder = CohortFolder(out)
+    if is_run(folder.path):  # of which report would show the run alone
+        raise RunError(f"{folder.path} is a run folder of planar3d crossval; name another folder with --out.")
     refuse_other(*(folder.path / name for name in (SCANS, LESIONS, *([PAGE] if asked.report else []))))
     task = CohortTask(
         items=items,
@@ -106,8 +109,7 @@ def segment_all(
             for dataset in {item.dataset for item in items if item.dataset}:
                 write_dataset_description(folder.path, dataset)
             folder.forget(items)
-            if len(items) > 1:
-                folder.ask(items)
+            folder.ask(items)
         mine = [item for item in items if takes is None or takes(item.name)]
         if not mine:
             notify(f"this part is empty: there {is_or_are(items)} only {counted(items, 'scan')}")

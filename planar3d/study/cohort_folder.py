@@ -192,7 +192,7 @@ class CohortFolder:
         for path in self._noted_as("*~"):  # left by a process killed while it took over a claim
             if isinstance(claim := take(path), Claim):
                 claim.release()
-        if len(self.standing(items).done) == len(items):
+        if len(items) == 1 or len(self.standing(items).done) == len(items):  # the failure of a single one was raised
             self._asked_file(self._asked(items)).unlink(missing_ok=True)
         with suppress(OSError):
             self.notes.rmdir()

@@ -243,4 +243,6 @@ class CohortTask:
         if item in self.held:
             self.folder.fail(self.items[item], item, str(error))
         self.failed[item.path] = str(error)
-        self.notify(f"{self.places[item]}  failed: {error}")
+        known = (item.path.parent if item.series else item.path, *item.images.values())
+        named = str(error).startswith(f"{item.name} ") or any(str(path) in str(error) for path in known)
+        self.notify(f"{self.places[item]}  failed: {'' if named else f'{item.path}: '}{error}")

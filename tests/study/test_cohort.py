@@ -79,6 +79,43 @@ def test_masks_equal_those_of_each_scan_alone_and_lines_follow_the_input(scans, 
         assert about["scan"]["shape"] == list(alone.voxels.shape)
 
 
+def test_a_line_on_a_failure_names_its_scan_once(model, tmp_path, monkeypatch):
+    inputs, lines = [tmp_path / "a_FLAIR.mha", tmp_path / "b_FLAIR.nii"], []
+    SimpleITK = pytest.importorskip("SimpleITK")
+    SimpleITK.WriteImage(SimpleITK.Image([8, 8, 8], SimpleITK.sitkInt16), str(inputs[0]))
+    inputs[1].write_bytes(b"no scan")
+    monkeypatch.setitem(sys.modules, "SimpleITK", None)  # as if it were not installed; the sentence names no scan
+    segment_all(inputs, model, tmp_path / "masks", notify=lines.append)
+    failures = [line for line in lines if "/2  failed: " in line]
+    assert [line.count(str(path)) for path, line in zip(inputs, failures, strict=True)] == [1, 1]
+
+
+def test_a_single_scan_whose_process_was_killed_is_missing_and_forgotten_when_it_is_gone(scans, model, tmp_path):
+    out, killed, scan = tmp_path / "out", tmp_path / "killed", tmp_path / "a_FLAIR.nii.gz"
+    shutil.copy(scans[0], scan)
+
+    def notify(line):
+        if line.endswith("float32") and not killed.exists():
+            shutil.copytree(out, killed)
+
+    segment_all([scan], model, out, asked=PLAIN, notify=notify)
+    assert not (out / ".planar3d").exists()
+    (claim,) = killed.glob(".planar3d/claim-*.json")
+    write_json(claim, read_json(claim) | {"born": "1"})
+    (killed / ".writing-abcd_123-a_FLAIR_mask.nii.gz").mkdir()
+    assert "died while segmenting it" in CohortFolder(killed).standing().missing[str(scan)]
+    scan.unlink()
+    segment_all(scans[1:2], model, killed, asked=PLAIN, notify=str)
+    assert not [*killed.glob(".*")]
+
+
+def test_a_run_folder_is_no_output_folder(scans, model, tmp_path):
+    for name in ("recipe.json", "folds.json"):
+        write_json(tmp_path / name, {})
+    with pytest.raises(RunError, match="is a run folder of planar3d crossval; name another folder with --out"):
+        segment_all(scans[:1], model, tmp_path, asked=PLAIN, notify=str)
+
+
 def test_what_looks_like_flair_and_cannot_be_read_counts_as_failed(scans, model, tmp_path):
     folder = tmp_path / "folder"
     folder.mkdir()
