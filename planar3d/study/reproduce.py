@@ -18,7 +18,7 @@ from planar3d.study.cluster import check_cluster
 from planar3d.study.cross_validation import run_folds
 from planar3d.study.report import write_report
 from planar3d.study.results import Results
-from planar3d.study.run_folder import start_run
+from planar3d.study.run_folder import check_with_network, start_run
 from planar3d.training.devices import choose_devices
 
 
@@ -112,7 +112,8 @@ def demonstrate(
         groups = phantom_groups(demonstration.layout, demonstration.scans_per_center)
         cases = tuple(Case(name, {}, None, group) for name, group in groups.items())
         _chosen(Dataset(cases, demonstration.layout, folder), folds, chosen)
-    weight_source(recipe).origin(recipe.network.encoder_weights)  # before scans are made
+    check_with_network(recipe)  # before scans are made
+    weight_source(recipe).origin(recipe.network.encoder_weights)
     settings: dict[str, Any] = {
         "layout": demonstration.layout,
         "seed": recipe.training.seed,

@@ -4,6 +4,7 @@ import csv
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from msseg import TINY
 from typer.testing import CliRunner
@@ -33,11 +34,14 @@ def test_the_demonstration_goes_from_phantom_to_report(tmp_path, untraced, one_b
         demonstrate(tmp_path / "demo", replace(small, recipe=recipe.changed(seed=1)), notify=lambda text: None)
 
 
-def test_missing_encoder_weights_are_told_before_the_phantom_is_made(tmp_path):
-    recipe = DEMO.changed(encoder_weights=str(tmp_path / "absent.npz"))
+def test_encoder_weights_that_are_missing_or_do_not_fit_are_told_before_the_phantom_is_made(tmp_path):
+    recipe = DEMO.with_settings(TINY).changed(encoder_weights=str(tmp_path / "absent.npz"))
     with pytest.raises(WeightsError, match=r"absent\.npz does not exist"):
         demonstrate(tmp_path / "demo", Demonstration(recipe))
-    assert not any(tmp_path.iterdir())
+    np.savez(tmp_path / "absent.npz", **{"conv1/kernel": np.zeros((3, 3, 3, 8), np.float32)})
+    with pytest.raises(WeightsError, match=r"absent\.npz does not fit the encoder"):
+        demonstrate(tmp_path / "demo", Demonstration(recipe))
+    assert [path.name for path in tmp_path.iterdir()] == ["absent.npz"]
 
 
 def test_a_package_that_the_phantom_needs_is_missed_before_its_folder_is_made(tmp_path, monkeypatch):
