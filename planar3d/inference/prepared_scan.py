@@ -14,7 +14,7 @@ from planar3d.recipes.recipe import check_recipe
 from planar3d.scans.checks import faults_of_contrast, faults_of_image, faults_of_shape, faults_of_values, refuse
 from planar3d.scans.geometry import Grid
 from planar3d.scans.preparation.prepared import Prepared
-from planar3d.scans.volume import Scan
+from planar3d.scans.volume import Scan, on_grid_of
 from planar3d.wording import is_or_are
 
 if TYPE_CHECKING:
@@ -25,33 +25,37 @@ def prepare(scan: Scan | Mapping[str, Scan], recipe: Recipe = PAPER, size: int |
     """Turn a raw scan into the network's input, by the recipe's preparation.
 
     Args:
-        scan: a raw FLAIR scan in any orientation; or all images of the recipe, by name, on one grid.
+        scan: a raw FLAIR scan in any orientation; or all images of the recipe, by name, on one grid (in any
+            order of its axes).
         recipe: defines the preparation: grid, spline order, resampling by scipy or its matrices, grey levels, and
             whether raw values are rounded to float16 as in the release.
         size: voxels along each axis (rows and columns of slices); default: the recipe's.
 
     Raises:
         ScanError: not a volume, a header of another shape, NaN or infinite voxels, fewer than three different values,
-            raw values that float16 cannot represent (in recipes that use it), or slices that are too wide.
+            raw values that float16 cannot represent (in recipes that use it), slices that are too wide, or images on
+            different grids.
 
     Source: Kolarik 2020, section 3.2.
     """
     check_recipe(recipe)
     preparation = (recipe if size is None else recipe.changed(size=size)).preparation
-    scans = dict(scan) if isinstance(scan, Mapping) else {preparation.images[0]: scan}
+    scans = scan if isinstance(scan, Mapping) else {preparation.images[0]: scan}
     if missing := [name for name in preparation.images if name not in scans]:
         raise ScanError(
             f"The recipe {recipe.name} takes the images {', '.join(preparation.images)}, and {', '.join(missing)} "
             f"{is_or_are(missing)} missing; given: {', '.join(scans) or 'none'}. Name them all, or choose another "
             "recipe."
         )
-    for name, each in scans.items():
-        if not isinstance(each, Scan):
+    images: dict[str, Scan] = {}
+    for name in preparation.images:
+        if not isinstance(each := scans[name], Scan):
             raise ScanError(f"A planar3d.Scan is needed, as from read_scan; got {type(each).__name__}.")
-        scans[name] = each = replace(each)  # without its limits: voxels may have been changed in place since
+        each = replace(each)  # without its limits: voxels may have been changed in place since
         of_shape = faults_of_shape(each, "a single grey-scale volume")
         refuse(each, chain(of_shape, faults_of_values(each), faults_of_contrast(each), faults_of_image(each)))
-    return preparation.prepare(scans)
+        images[name] = on_grid_of(images[preparation.images[0]], each, "image") if images else each
+    return preparation.prepare(images)
 
 
 def predict_prepared(

@@ -176,7 +176,7 @@ def on_grid_of(scan: Scan, mask: Scan, kind: Literal["mask", "image"] = "mask") 
     shift = corner_shift(scan.affine, affine if fits else mask.affine, scan.voxels.shape)
     if fits and shift <= CORNER_TOLERANCE:
         return Scan(voxels, scan.header, mask.path)
-    one, other = mask.path or "The mask", scan.path or "its scan"
+    one, other = mask.path or f"The {kind}", scan.path or ("its scan" if kind == "mask" else "another")
     of_other_shape, elsewhere = _ADVICE[kind]
     if not fits and mask.voxels.shape != scan.voxels.shape:
         raise ScanError(f"{one} has shape {mask.voxels.shape}, but {other} has {scan.voxels.shape}; {of_other_shape}")

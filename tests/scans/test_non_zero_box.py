@@ -3,6 +3,7 @@
 import nibabel as nib
 import numpy as np
 import pytest
+from stored_scans import turned
 
 from planar3d.errors import ScanError
 from planar3d.inference.prepared_scan import prepare
@@ -122,10 +123,20 @@ def test_missing_images_and_other_grids_are_named(tmp_path):
     paths = {name: tmp_path / f"{name}.nii.gz" for name in scans}
     for name, scan in scans.items():
         scan.save(paths[name])
-    turned = nib.as_closest_canonical(nib.load(paths["t2"]))
-    nib.save(turned, paths["t2"])
+    nib.save(nib.as_closest_canonical(nib.load(paths["t2"])), paths["t2"])
     read = read_images(paths)
     np.testing.assert_array_equal(read["t2"].voxels, scans["t2"].voxels)  # stored otherwise, laid onto the first
     _scan(np.ones((5, 5, 5), np.float32) * np.arange(5)).save(paths["t2"])
     with pytest.raises(ScanError, match="on one grid"):
         read_images(paths)
+
+
+def test_images_stored_along_other_axes_are_laid_onto_the_first_and_other_grids_refused():
+    names = WACKER2019_3D.preparation.images
+    scans = dict(zip(names, map(_scan, [*_brain(), _brain(1)[0]]), strict=True))
+    expected = prepare(scans, WACKER2019_3D).voxels
+    last = scans[names[-1]]
+    flipped = scans | {names[-1]: _scan(*turned(last.voxels, last.affine, np.array([[1, 1], [0, -1], [2, 1]])))}
+    np.testing.assert_array_equal(prepare(flipped, WACKER2019_3D).voxels, expected)
+    with pytest.raises(ScanError, match=r"The image does not match another .* Register and resample it"):
+        prepare(scans | {names[-1]: _scan(last.voxels, 2 * AFFINES[0])}, WACKER2019_3D)
