@@ -117,21 +117,32 @@ def extents_of(layer: Any) -> list[int]:
 
 
 def reads_beyond_slice(layer: Any, shape: Sequence[int | None]) -> bool:
-    """Whether oneDNN, with AMX, gives wrong values for a Conv3D in bf16, or ends the process.
+    """Whether oneDNN, with AMX or AVX-512, gives wrong values of a 3D convolution in bf16, or ends the process.
 
-    It reads beyond the input, of `shape`, if that is a single slice of few channels and the kernel is deeper.
+    It reads beyond what the kernel slides over, of `shape`, if that is a single slice of few channels and the kernel
+    is deeper.
     """
-    return shape[1] == 1 and layer.kernel_size[0] > 1 and (shape[-1] or 0) < _WHOLE_ROW
+    return len(shape) == 5 and shape[1] == 1 and _sizes(layer)[0] > 1 and (shape[-1] or 0) < _WHOLE_ROW
 
 
-def reads_beyond_image(layer: Any, image: Sequence[int | None]) -> bool:
+def reads_beyond_image(layer: Any, shape: Sequence[int | None]) -> bool:
     """Whether oneDNN, with AVX-512, gives wrong gradients of a layer's kernel in bf16, or ends the process.
 
-    It reads beyond the rows and columns that the kernel slides over, the `image`: those of the input, for a transposed
-    convolution those of the output. The kernel must be larger, and have a stride or be more than twice as large.
+    It reads beyond what the kernel slides over, of `shape`: the input, or the output of a transposed convolution. The
+    kernel must be deeper than several slices, or larger than the image and have a stride or be more than twice as
+    large.
     """
-    axes = zip(layer.kernel_size[1:], layer.strides[1:], image, strict=True)
-    return any(size and kernel > size and (stride > 1 or kernel > 2 * size + 1) for kernel, stride, size in axes)
+    kernel, image = _sizes(layer), shape[1:-1]
+    if len(kernel) == 3 and kernel[0] > (image[0] or kernel[0]) > 1:
+        return True
+    axes = list(zip(kernel, layer.strides, image, strict=True))[-2:]
+    return any(size and length > size and (stride > 1 or length > 2 * size + 1) for length, stride, size in axes)
+
+
+def _sizes(layer: Any) -> list[int]:
+    """Entries of a kernel along each axis; those of an ACS convolution are a cube's."""
+    flat = [*layer.kernel_size]
+    return [max(flat)] * (len(layer.strides) - len(flat)) + flat
 
 
 def layer_padding(name: str, layer: Any, lengths: Sequence[int | None]) -> list[Range]:

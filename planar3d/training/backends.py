@@ -10,6 +10,10 @@ from keras import layers
 from planar3d.graph.keras_graph import layers_within, shapes_taken
 from planar3d.graph.reach import reads_beyond_image, reads_beyond_slice
 
+_TRANSPOSED = (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
+_DEPTHWISE = (layers.DepthwiseConv1D, layers.DepthwiseConv2D, layers.SeparableConv1D, layers.SeparableConv2D)
+_CONVOLUTIONS = (layers.Conv1D, layers.Conv2D, layers.Conv3D, *_DEPTHWISE, *_TRANSPOSED)
+
 
 def on_gpu() -> bool:
     """Whether the backend computes on a GPU."""
@@ -37,16 +41,15 @@ def make_deterministic() -> None:
 
 def keeping_float32(network: keras.Model) -> keras.Model:
     """A network in 16 bits whose layers are in float32 where a CPU reads beyond their input or output in bf16."""
-    for layer in (*layers_within(network, layers.Conv3D), *layers_within(network, layers.Conv3DTranspose)):
+    for layer in (layer for kind in _CONVOLUTIONS for layer in layers_within(network, kind)):
         if layer.compute_dtype == "bfloat16" and any(_reads_beyond(layer, shape) for shape in shapes_taken(layer)):
             layer.dtype_policy = "float32"
     return network
 
 
 def _reads_beyond(layer: keras.Layer, shape: Sequence[int | None]) -> bool:
-    if isinstance(layer, layers.Conv3DTranspose):
-        return reads_beyond_image(layer, layer.compute_output_shape(shape)[2:4])
-    return reads_beyond_slice(layer, shape) or reads_beyond_image(layer, shape[2:4])
+    slid_over = layer.compute_output_shape(shape) if isinstance(layer, _TRANSPOSED) else shape
+    return reads_beyond_slice(layer, slid_over) or reads_beyond_image(layer, slid_over)
 
 
 def layer_gradients(layer: keras.Layer, x: Any, upstream: Any) -> list[Any]:

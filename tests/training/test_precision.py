@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
+from planar3d.conversion.acs import ACSConv3D
 from planar3d.errors import Planar3DError, RecipeError
 from planar3d.networks.planar_resunet import PlanarResUNet, dilated_residual_level
 from planar3d.training.gradient_check import GradientCheck, guard_gradients
@@ -188,6 +189,36 @@ def test_a_kernel_larger_than_its_image_is_computed_in_float32_where_onednn_read
     assert {layer.name for layer in network.layers[1:-1] if computed[layer.name] == "float32"} == beyond
     check = guard_gradients(network, 2)
     assert (set(check.errors), check.kept_float32) == ({"from-4-to-2", "from-2-to-4"}, ())
+
+
+@on_cpu
+@pytest.mark.parametrize(
+    ("shape", "layer", "beyond"),
+    [
+        ((2, 8, 8, 16), layers.Conv3D(32, 3, padding="same"), True),
+        ((3, 8, 8, 16), layers.Conv3D(32, (5, 1, 1), padding="same"), True),
+        ((3, 8, 8, 16), layers.Conv3D(32, 3, padding="same"), False),
+        ((1, 8, 8, 16), layers.Conv3D(32, (5, 3, 3), padding="same"), False),
+        ((2, 8, 8, 16), layers.Conv3DTranspose(32, 3, padding="same"), True),
+        ((1, 8, 8, 4), layers.Conv3DTranspose(1, 3, padding="same"), True),
+        ((2, 8, 8, 17), ACSConv3D(32, (3, 3), (1, 2, 2)), True),
+        ((5, 1, 7, 17), ACSConv3D(32, (3, 3), (1, 2, 2)), True),
+        ((5, 8, 8, 17), ACSConv3D(32, (3, 3), (1, 2, 2)), False),
+        ((16, 1, 64), layers.Conv2D(256, 5, 3, padding="same"), True),
+        ((16, 2, 64), layers.Conv2D(256, 3, padding="same"), False),
+        ((4, 2, 128), layers.DepthwiseConv2D(4, 3, padding="same"), True),
+        ((2, 16), layers.Conv1D(32, 7, 2, padding="same"), True),
+    ],
+)
+def test_gradients_that_would_read_beyond_an_input_or_output_are_computed_in_float32(shape, layer, beyond):
+    def build():
+        inputs = keras.Input(shape)
+        made = type(layer).from_config(layer.get_config() | {"dtype": "mixed_bfloat16", "name": "made"})
+        return keras.Model(inputs, made(inputs))
+
+    network = built_with("bf16", build)
+    assert network.get_layer("made").compute_dtype == ("float32" if beyond else "bfloat16")
+    assert guard_gradients(network, 2).kept_float32 == ()
 
 
 @on_cpu
