@@ -55,7 +55,7 @@ def test_a_file_of_no_known_format_is_refused(tmp_path, name):
     path = tmp_path / name
     path.write_bytes({"notes.txt": b"weights", "empty.h5": b"", "random.onnx": bytes(range(256))}[name])
     with pytest.raises(WeightsError, match=rf"(?i){name} .*supported.*: \.h5 of Keras 2 or 3"):
-        read_arrays(path)
+        read_directly(path)
 
 
 def test_a_missing_file_is_an_error_that_names_it(tmp_path):
@@ -66,7 +66,7 @@ def test_a_missing_file_is_an_error_that_names_it(tmp_path):
 def test_a_file_without_weights_is_refused(tmp_path):
     h5py.File(tmp_path / "hollow.h5", "w").close()
     with pytest.raises(WeightsError, match=r"hollow\.h5 has no weights"):
-        read_arrays(tmp_path / "hollow.h5")
+        read_directly(tmp_path / "hollow.h5")
 
 
 class Trap:
@@ -88,7 +88,7 @@ def test_an_archive_of_torch_with_another_suffix_is_refused_with_what_to_do(tmp_
 def test_pickled_objects_are_refused_and_not_unpickled(tmp_path):
     np.savez(tmp_path / "trap.npz", **{"block1_conv1/kernel": np.array([Trap()], dtype=object)})
     with pytest.raises(WeightsError, match=r"trap\.npz: block1_conv1/kernel\.npy has pickled Python objects"):
-        read_arrays(tmp_path / "trap.npz")
+        read_directly(tmp_path / "trap.npz")
     assert not Trap.sprung
 
 
@@ -99,7 +99,7 @@ def test_an_npz_array_that_declares_more_than_it_holds_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "claims.npz", "w") as archive:
         archive.writestr("block1_conv1/kernel.npy", header.getvalue())
     with pytest.raises(WeightsError, match=r"claims\.npz: block1_conv1/kernel\.npy declares"):
-        read_arrays(tmp_path / "claims.npz")
+        read_directly(tmp_path / "claims.npz")
 
 
 @pytest.mark.parametrize("member", ["model.weights.h5", "config.json", "block1_conv1/kernel.npy"])
@@ -122,7 +122,7 @@ def test_an_archive_whose_paths_leave_it_is_refused(tmp_path, flat_network, memb
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(member, b"out")
     with pytest.raises(WeightsError, match=r"climbs\.keras: its member .* points outside"):
-        read_arrays(path)
+        read_directly(path)
     assert not list(tmp_path.rglob("escaped.txt"))
 
 
@@ -145,7 +145,7 @@ def test_links_are_refused_wherever_they_lie(tmp_path, flat_network, values, kin
             zipped.writestr("config.json", json.dumps({"config": {}}))
         path = archive
     with pytest.raises(WeightsError, match=r"layers/conv2d/vars/0 is a link"):
-        read_arrays(path)
+        read_directly(path)
 
 
 def test_a_linked_layer_of_a_released_file_is_refused(tmp_path, released_file):
@@ -154,7 +154,7 @@ def test_a_linked_layer_of_a_released_file_is_refused(tmp_path, released_file):
         del file["block1_conv1"]
         file["block1_conv1"] = h5py.ExternalLink("/etc/hostname", "/")
     with pytest.raises(WeightsError, match="block1_conv1 is a link to /etc/hostname"):
-        read_arrays(path)
+        read_directly(path)
 
 
 @pytest.mark.parametrize("kind", ["external", "virtual"])
@@ -172,7 +172,7 @@ def test_data_stored_in_another_file_are_refused(tmp_path, flat_network, kind):
             layout[:] = h5py.VirtualSource(str(outside), "x", (3, 3, 3, 4))
             variables.create_virtual_dataset("0", layout)
     with pytest.raises(WeightsError, match=r"foreign\.weights\.h5: layers/conv2d/vars/0 is stored in another file"):
-        read_arrays(path)
+        read_directly(path)
 
 
 def test_an_hdf5_array_far_larger_than_its_file_is_refused(tmp_path, flat_network):
@@ -181,7 +181,7 @@ def test_an_hdf5_array_far_larger_than_its_file_is_refused(tmp_path, flat_networ
     with h5py.File(path, "a") as file:
         file["layers/conv2d/vars"].create_dataset("2", (1 << 40,), "<f4", chunks=(1 << 20,))
     with pytest.raises(WeightsError, match=r"huge\.weights\.h5: layers/conv2d/vars/2 declares 4,398,046,511,104 bytes"):
-        read_arrays(path)
+        read_directly(path)
 
 
 def test_a_group_that_contains_itself_is_read_once(tmp_path, flat_network, values):
@@ -199,4 +199,4 @@ def test_text_or_nothing_in_place_of_numbers_is_refused(tmp_path, flat_network, 
     with h5py.File(path, "a") as file:
         file["layers/conv2d/vars/2"] = value
     with pytest.raises(WeightsError, match=rf"text\.weights\.h5: layers/conv2d/vars/2.*{says}"):
-        read_arrays(path)
+        read_directly(path)
