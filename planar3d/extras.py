@@ -18,8 +18,8 @@ _NEEDS = {
     "onnx": "The format onnx needs",
     "litert": "The format litert needs",
     "cluster": "--cluster needs",
-    "safetensors": "Files of safetensors need",
-    "torch": "Files of torch, unlike .safetensors, need",
+    "safetensors": "Weights in safetensors format need",
+    "torch": "Weights in PyTorch's own format (not .safetensors) need",
 }
 
 

@@ -89,7 +89,6 @@ def export_network(
     most = TOLERANCE * max(1.0, float(np.max(np.abs(expected))))
     described = _description(network, recipe)
     metadata = {f"planar3d_{key}": json.dumps(value) for key, value in described.items()}
-    room = 2**22 + 3 * sum(array.nbytes for array in network.get_weights())  # more than each format takes
     results = []
     for name, made in chosen.items():
         with locked(folder, f"the export to {name}"), folder_written_beside(folder / name) as temporary:
@@ -99,7 +98,8 @@ def export_network(
             except (Planar3DError, MemoryError):
                 raise
             except Exception as error:  # each runtime has errors of its own, also for a full disk
-                require_room(folder / name, room)
+                weights = sum(array.nbytes for array in network.get_weights())
+                require_room(folder / name, 2**22 + 3 * weights)  # more than each format takes
                 if isinstance(error, OSError):
                     raise
                 reason = " ".join(str(error).split())[:200]

@@ -97,10 +97,11 @@ def predictor(
     check_how(method, engine, precision, batch_size)
     if precision == "int8":
         engine = "openvino"
-    if engine == "auto" and not _openvino_is_faster():
-        engine = "keras"
     if engine == "auto":
-        check_extra("openvino", *_PACKAGES)
+        if _openvino_is_faster():
+            check_extra("openvino", *_PACKAGES)
+        else:
+            engine = "keras"
     source = _source(network, recipe)
     if precision != "int8":
         return _chosen(source, recipe, method, engine, precision, batch_size)

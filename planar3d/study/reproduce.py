@@ -104,16 +104,16 @@ def demonstrate(
     """
     check_study_extra()
     folder, recipe = out.with_name(out.name + "-phantom"), demonstration.recipe
-    if not (folder / "complete").is_file():
-        check_packages(demonstration.layout)
     folds, chosen = demonstration.folds, only or demonstration.only
     choose_devices(devices, recipe)
     if not Path(folds or "").is_file():  # whose ids are checked when the cases are found
         groups = phantom_groups(demonstration.layout, demonstration.scans_per_center)
         cases = tuple(Case(name, {}, None, group) for name, group in groups.items())
         _chosen(Dataset(cases, demonstration.layout, folder), folds, chosen)
-    check_with_network(recipe)  # before scans are made
-    weight_source(recipe).origin(recipe.network.encoder_weights)
+    if not (folder / "complete").is_file():  # before scans are made; the run checks the recipe again when it starts
+        check_packages(demonstration.layout)
+        check_with_network(recipe)
+        weight_source(recipe).origin(recipe.network.encoder_weights)
     settings: dict[str, Any] = {
         "layout": demonstration.layout,
         "seed": recipe.training.seed,

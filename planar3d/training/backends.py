@@ -41,8 +41,9 @@ def make_deterministic() -> None:
 
 def keeping_float32(network: keras.Model) -> keras.Model:
     """A network in 16 bits whose layers are in float32 where a CPU reads beyond their input or output in bf16."""
-    for layer in (layer for kind in _CONVOLUTIONS for layer in layers_within(network, kind)):
-        if layer.compute_dtype == "bfloat16" and any(_reads_beyond(layer, shape) for shape in shapes_taken(layer)):
+    for layer in layers_within(network):
+        in_bf16 = isinstance(layer, _CONVOLUTIONS) and layer.compute_dtype == "bfloat16"
+        if in_bf16 and any(_reads_beyond(layer, shape) for shape in shapes_taken(layer)):
             layer.dtype_policy = "float32"
     return network
 
