@@ -1,8 +1,10 @@
 """What OpenVINO predicts is predicted without Keras, which takes as long to import as a scan takes."""
 
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import h5py
 import keras
@@ -20,15 +22,33 @@ from planar3d.transfer.download import keep_result
 TINY = PAPER.changed(size=32, decoder_filters=(4, 4, 4, 4), bridge_filters=4)
 pytestmark = pytest.mark.usefixtures("module_narrow")
 SCRIPT = """
-import sys
+import sys, threading
+from pathlib import Path
 from planar3d import cli
+
+package, path = Path(cli.__file__).parent, set()
+steps = {{"Model.open", "read_nifti", "EightBit.prepare", "OpenVINOProgram.__call__"}}
+steps |= {{"Binary.decode", "Prepared.restore", "Scan.save"}}
+
+def follow(frame, event, argument):
+    if event == "call" and frame.f_code.co_qualname in steps:
+        while frame:
+            file = Path(frame.f_code.co_filename)
+            if file.is_relative_to(package):
+                path.add(file.relative_to(package).as_posix())
+            frame = frame.f_back
+
 sys.argv = ["planar3d", "predict", {scan!r}, "--model", {model!r}, "--out", {out!r}]
+threading.setprofile(follow)
+sys.setprofile(follow)
 try:
     cli.main()
 except SystemExit as ended:
     assert not ended.code
+print("path:", *sorted(path))
 print("loaded:", sorted({{"keras", "tensorflow"}} & set(sys.modules)))
 """
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 @pytest.fixture(scope="module")
@@ -48,12 +68,18 @@ def older(file, tmp_path, monkeypatch):
     return path
 
 
-def test_neither_keras_nor_tensorflow_is_loaded_by_predict(file, tmp_path, write_nifti):
+def test_predict_loads_neither_keras_nor_tensorflow_and_takes_the_documented_path(file, tmp_path, write_nifti):
     pytest.importorskip("openvino")
     voxels = np.random.default_rng(0).integers(0, 500, (20, 24, 24)).astype(np.float32)
     script = SCRIPT.format(scan=str(write_nifti(voxels)), model=str(file), out=str(tmp_path / "out"))
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.stdout.splitlines()[-1:] == ["loaded: []"], done.stdout + done.stderr
+    path = set(done.stdout.splitlines()[-2].split()[1:])
+    page = (DOCS / "explanation/architecture.md").read_text().partition("## From command to mask")[2].partition("##")[0]
+    documented = set(re.findall(r"`([\w/]+\.py)`", page))
+    preparations = {name for name in path | documented if name.startswith("scans/preparation/")}
+    assert path - preparations == documented - preparations
+    assert len(path) < 25
     record = json.loads(next((tmp_path / "out").glob("*.json")).read_text())
     assert record["how"]["description"].startswith("shared on OpenVINO")
 
