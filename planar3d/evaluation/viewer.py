@@ -33,6 +33,8 @@ class Pictures:
     to_stored: np.ndarray  # 4×4, the same voxels to the voxels (i, j, k, 1) of the file
     # Voxels of the file per shown voxel, along (x, y, z); 1 without reduction.
     native: tuple[float, float, float]
+    first: tuple[float, float, float]  # the voxel (x, y, z) of the upright file at the center of the first shown one
+    slices: tuple[int, ...]  # of the upright file along (x, y, z)
     # Outlined targets, each in its own colour: their names, and the names of their masks.
     targets: Mapping[str, str]
 
@@ -62,6 +64,8 @@ class Pictures:
             "affine": self.affine.tolist(),
             "to_stored": self.to_stored.tolist(),
             "native": list(self.native),
+            "first": list(self.first),
+            "slices": list(self.slices),
             "white": WHITE,
             "grey_levels": 256 // step,
             "start": list(self.start),
@@ -112,11 +116,12 @@ def prepare_pictures(
         volumes["probability"] = np.rint(255 * np.clip(most, 0, 1)).astype(np.uint8)
 
     native = [(part.stop - part.start) / len(first) for first, part in zip(edges, box, strict=True)]
-    to_upright = np.diag([*native, 1.0])
-    to_upright[:3, 3] = [part.start + (n - 1) / 2 for part, n in zip(box, native, strict=True)]
+    first = [part.start + (n - 1) / 2 for part, n in zip(box, native, strict=True)]
+    to_upright = nib.affines.from_matvec(np.diag(native), first)
     to_stored = nib.orientations.inv_ornt_aff(orientation, scan.voxels.shape) @ to_upright
     outlined = dict(zip(named, masks or ("mask",), strict=True))
-    return Pictures(volumes, scan.affine @ to_stored, to_stored, tuple(native), outlined)  # type: ignore[arg-type]
+    affine, slices = scan.affine @ to_stored, voxels.shape
+    return Pictures(volumes, affine, to_stored, tuple(native), tuple(first), slices, outlined)  # type: ignore[arg-type]
 
 
 def _box(head: tuple[slice, ...], lesions: np.ndarray) -> tuple[slice, ...]:

@@ -147,7 +147,9 @@ class Plane {
     const { view, viewer, canvas, box, figure } = this;
     const index = viewer.cursor[view.axis];
     this.slider.value = index;
-    const text = `${view.name} ${index + 1} of ${this.count}`;
+    const { first, native, slices } = viewer.pictures; // numbers are those of the whole scan, as in overlays
+    const number = Math.round(first[view.axis] + native[view.axis] * index) + 1;
+    const text = `${view.name} ${number} of ${slices[view.axis]}`;
     figure.querySelector(".slice").textContent = text;
     this.slider.setAttribute("aria-valuetext", text);
     const ends = [...LETTERS[view.columns]];

@@ -14,6 +14,24 @@ from planar3d.study.scan_report import write_scan_report
 
 driver = pytest.importorskip("playwright.sync_api")
 
+# Of each text that is shown, its contrast with its background, by WCAG 2; 4.5 can be read.
+CONTRASTS = r"""() => {
+  const parts = (colour) => colour.match(/[\d.]+/g).map(Number);
+  const line = (v) => v / 255 <= 0.04045 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4;
+  const light = ([r, g, b]) => 0.2126 * line(r) + 0.7152 * line(g) + 0.0722 * line(b) + 0.05;
+  const found = {};
+  for (const each of document.querySelectorAll("body *")) {
+    const text = [...each.childNodes].map((node) => (node.nodeType === 3 ? node.data : "")).join("").trim();
+    if (!text || !each.checkVisibility()) continue;
+    const { color, fill } = getComputedStyle(each);
+    const around = [...document.querySelectorAll("*")].filter((other) => other.contains(each));
+    const behind = around.map((other) => parts(getComputedStyle(other).backgroundColor)).findLast((c) => c[3] !== 0);
+    const both = [parts(each.ownerSVGElement ? fill : color), behind].map(light);
+    found[text] = Math.max(...both) / Math.min(...both);
+  }
+  return found;
+}"""
+
 
 @pytest.fixture(scope="module")
 def browser(chromium):
@@ -98,6 +116,12 @@ def test_a_screenshot_shows_bright_heads_with_orange_outlines_on_black(opened):
     assert np.count_nonzero(red - blue > 0.5) > 100
 
 
+def test_every_text_stands_out_from_its_background(opened):
+    found = opened().tab.evaluate(CONTRASTS)
+    assert len(found) > 50
+    assert {text: contrast for text, contrast in found.items() if contrast < 4.5} == {}
+
+
 @pytest.mark.parametrize("name", ["axial", "coronal", "sagittal"])
 def test_a_slider_moves_its_plane(opened, name):
     report = opened()
@@ -105,7 +129,11 @@ def test_a_slider_moves_its_plane(opened, name):
     report.do(f"{report.plane(name)} input", "fill", "3")
     assert report.drawn(name) != before
     assert sum(a != b for a, b in zip(report.cursor(), others, strict=True)) == 1
-    assert f"{name} 4 of" in report.tab.locator(f"{report.plane(name)} .slice").text_content()
+    axis = next(view["axis"] for view in report.pictures["views"] if view["name"] == name)
+    stored = report.tab.locator("#readout").text_content().partition("voxel ")[2].partition(" of")[0].split(", ")
+    # Slices of the file, from 1; the page shows those around the head.
+    shown = report.tab.locator(f"{report.plane(name)} .slice").text_content()
+    assert shown == f"{name} {int(stored[axis]) + 1} of {segmented()[0].voxels.shape[axis]}"
 
 
 def test_the_mask_goes_off_and_on(opened):
@@ -291,6 +319,10 @@ def test_planes_lie_side_by_side_on_paper_and_below_each_other_on_a_narrow_scree
 
     assert len(tops()) == 2
     assert report.tab.evaluate("document.documentElement.scrollWidth") <= 390
+    frame = report.tab.locator("#viewer").bounding_box()
+    for control in report.tab.locator("#viewer").get_by_role("combobox").all():
+        box = control.bounding_box()
+        assert box["x"] + box["width"] <= frame["x"] + frame["width"]
     report.tab.set_viewport_size({"width": 720, "height": 800})  # of paper
     assert len(tops()) == 2
     report.tab.emulate_media(media="print")
