@@ -466,6 +466,11 @@ def test_every_script_explains_itself(script, monkeypatch, capsys):
     assert not stopped.value.code and "Usage:" in capsys.readouterr().out
 
 
+def test_help_shows_the_two_masks_of_a_comparison_as_two_words(run):
+    code, out, _ = run("compare", "--help")
+    assert code == 0 and re.search(r"--masks +BASELINE FOLLOWUP ", out)
+
+
 def test_version_says_what_a_report_needs(run):
     code, out, _ = run("--version")
     assert code == 0 and out.startswith(f"planar3d {planar3d.__version__}, python 3.") and "keras" in out

@@ -152,7 +152,8 @@ def compare(
     followup: Annotated[Path, Argument(help="Scan of a later visit, of the same patient and sequence.")],
     out: Out,
     masks: Annotated[
-        tuple[Path, Path] | None, Option("--masks", help="Lesion masks of both scans, instead of --model.")
+        tuple[Path, Path] | None,
+        Option("--masks", metavar="BASELINE FOLLOWUP", help="Lesion masks of both scans, instead of --model."),
     ] = None,
     model: Annotated[
         str | None, Option("--model", help="Weights file or published model; several as in predict.")
