@@ -66,8 +66,8 @@ def EfficientEmbedding(
         RecipeError: factors that are not greater than 0, or an unknown encoder range.
         WeightsError: the weights cannot be found or read, or do not fit.
 
-    Source: Messaoudi et al. 2020, table 1 and figure 1; widths, kernels and dropout from the released code. The 2D part
-    is planar, on a volume of one slice.
+    Source: Messaoudi et al. 2020, table 1 and figure 1; widths, kernels, dropout and the 2D decoder from the released
+    code. The 2D part is planar, on a volume of one slice.
     """
     factors = EfficientEmbeddingSettings.made({"factors": factors, "encoder_range": encoder_range}).factors
     check_input_shape(input_shape, _divisors({"factors": factors}), name)
