@@ -96,6 +96,13 @@ def test_every_environment_variable_is_in_the_reference(site):
     assert [name for name in names if f"<code>{name}</code>" not in text] == []
 
 
+def test_examples_are_code_with_their_results(site):
+    assert "<blockquote>" not in (site / "reference/python.html").read_text(encoding="utf-8")
+    assert """>>> map_kernel(np.ones((3, 3, 16, 32), "float32")).shape\n(1, 3, 3, 16, 32)\n""" in read(
+        site, "reference/python.html"
+    )
+
+
 class Loaded(HTMLParser):
     """The addresses that a browser fetches by itself to show a page."""
 
@@ -128,6 +135,17 @@ def test_the_search_finds_a_page_without_a_server(site, chromium):
     page = f"{(site / 'index.html').as_uri()}?q=threshold"
     done = subprocess.run([chromium, *options, page], capture_output=True, text=True, timeout=120)
     assert "matching documents" in done.stdout and "<mark" in done.stdout
+
+
+def test_on_a_phone_names_in_tables_are_whole(site, chromium):
+    driver = pytest.importorskip("playwright.sync_api")
+    with driver.sync_playwright() as playwright:
+        tab = playwright.chromium.launch(executable_path=chromium).new_page(viewport={"width": 390, "height": 844})
+        for page in ("results.html", "reference/commands.html", "reference/recipes.html"):
+            tab.goto((site / page).as_uri())
+            names = tab.locator("td code, th code").filter(has_text=re.compile(r"^\w+$"))
+            lines = names.evaluate_all("all => all.map(name => [name.textContent, name.getClientRects().length])")
+            assert lines and [name for name, number in lines if number > 1] == [], page
 
 
 @pytest.mark.parametrize(
