@@ -9,7 +9,7 @@ from planar3d.files import read_json, write_json
 from planar3d.locks import locked
 from planar3d.progress import Notify
 from planar3d.recipes import Recipe
-from planar3d.scans.case import read_images, require_one_grid
+from planar3d.scans.case import read_images
 from planar3d.scans.folds import Fold
 from planar3d.scans.preparation.prepared import save_prepared
 from planar3d.study.cluster import require_all, run_tasks
@@ -25,15 +25,13 @@ def prepare_scans(run: Run, notify: Notify, assume_affine: bool = False, cluster
         cluster: workers that prepare the scans, see `run_tasks`; default: this process.
 
     Raises:
-        ScanError: a scan or mask cannot be used; scans before it stay prepared. Cases whose files differ in their grids
-            are all named first.
+        ScanError: a scan or mask cannot be used; scans before it stay prepared.
         RunError: prepared scans were made by another recipe, or their files have changed since.
     """
     _require_same_preparation(run, notify)
     for scan in run.cases:
         require_unchanged(run, scan)
     missing = {scan: case for scan, case in run.cases.items() if not _is_prepared(run, scan)}
-    require_one_grid(missing.values(), run.recipe.preparation.images)
     if cluster:
         there = partial(prepare_scans, notify=print, assume_affine=assume_affine)
         unnamed = [Fold((), (), ())] * len(run.folds)  # their number is enough; the names of all scans are gigabytes

@@ -34,10 +34,11 @@ def write_report(run: str | Path, notify: Notify = print) -> Results:
         RunError: it is not a run folder, no fold is scored yet, or a file in it is damaged.
     """
     check_study_extra()
-    folder = open_run(run).folder / "report"
+    opened = open_run(run)
+    folder = opened.folder / "report"
     with locked(folder, "the report", wait=notify):
         remove_temporaries(folder / "figures")
-        results = read_results(run)
+        results = read_results(opened)
         tables = all_tables(results)
         write_tables(tables, folder)
         overlays, linked, skipped = _overlays(results)

@@ -123,13 +123,13 @@ class Results:
         return {number: _read_history(path) for number, path in _in_folds(self.run.folder, "history.csv").items()}
 
 
-def read_results(folder: str | Path) -> Results:
-    """Read a run folder.
+def read_results(folder: str | Path | Run) -> Results:
+    """Read a run folder, or the results of an open run.
 
     Raises:
         RunError: it is not one, no fold is scored yet, a fold is another run's, or a file is damaged.
     """
-    run = open_run(folder)
+    run = folder if isinstance(folder, Run) else open_run(folder)
     about, scans = run.folder / "environment.json", list[ScanScores]()
     results = Results(run, read_json(about, dict) if about.is_file() else {}, scans)
     for number, path in _in_folds(run.folder, "scores.csv").items():

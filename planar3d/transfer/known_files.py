@@ -43,13 +43,13 @@ def known_files() -> dict[str, KnownFile]:
     return {name: KnownFile(**line) for name, line in json.loads(TABLE.read_text(encoding="utf-8")).items()}
 
 
-def recognize(path: str | os.PathLike[str]) -> KnownFile | None:
-    """The known file with this content, whatever its name; None for a file of unknown origin."""
-    found = {algorithm: f"{algorithm}:{file_digest(path, algorithm)}" for algorithm in ("sha256", "md5")}
-    return next(
-        (known for known in known_files().values() if found[known.digest.partition(":")[0]].startswith(known.digest)),
-        None,
-    )
+def recognize(path: str | os.PathLike[str], sha256: str) -> KnownFile | None:
+    """The known file with this content and SHA-256, whatever its name; None for a file of unknown origin."""
+
+    def known_as(digest: str) -> KnownFile | None:
+        return next((known for known in known_files().values() if digest.startswith(known.digest)), None)
+
+    return known_as(f"sha256:{sha256}") or known_as(f"md5:{file_digest(path, 'md5')}")
 
 
 def fetch_known(name: str, folder: str | os.PathLike[str] | None = None) -> Path:

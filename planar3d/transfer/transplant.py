@@ -12,7 +12,7 @@ from planar3d.errors import WeightsError, path_of
 from planar3d.transfer.digests import VGG16, identify
 from planar3d.transfer.known_files import INPUTS, KnownFile, recognize
 from planar3d.transfer.mappings import Tap
-from planar3d.transfer.rehearsal import read_arrays
+from planar3d.transfer.rehearsal import digest_of, read_arrays, rehearse
 from planar3d.transfer.weight_places import CONVERT_FIRST, Origin, Weight, fitted_to, places_of
 from planar3d.wording import counted, listed
 
@@ -156,7 +156,9 @@ def fill_from(file: str | os.PathLike[str], fill: Callable[[dict[str, np.ndarray
     except WeightsError as error:
         named = str(file) in str(error)
         raise error if named else WeightsError(f"{os.fspath(file)}: {error}") from error
-    return replace(report, file=os.fspath(file), known=recognize(file) if Path(file).is_file() else None)
+    path = Path(file)
+    known = recognize(path, digest_of(path.absolute(), rehearse(path))) if path.is_file() else None
+    return replace(report, file=os.fspath(file), known=known)
 
 
 def _finish(network: "keras.Model") -> None:

@@ -422,9 +422,6 @@ def test_all_masks_that_are_not_on_the_grid_of_their_scans_are_named_before_any_
     with pytest.raises(ScanError, match=told):
         start_run(tmp_path / "later", dataset, RECIPE, run.folds)
     assert not (tmp_path / "later").exists()
-    with pytest.raises(ScanError, match=told):
-        prepare_scans(run, _quiet)
-    assert [path.name for path in (run.folder / "prepared").iterdir()] == ["recipe.json"]
 
 
 def test_folds_are_a_number_a_file_or_the_rule(data, tmp_path):

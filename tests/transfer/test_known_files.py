@@ -12,6 +12,7 @@ from planar3d.errors import WeightsError
 from planar3d.files import temporary_folder
 from planar3d.networks.encoder_weights import fill_flat, known_source
 from planar3d.transfer import known_files as module
+from planar3d.transfer.digests import file_sha256
 from planar3d.transfer.known_files import INPUTS, KnownFile, fetch_known, known_files, recognize
 from planar3d.transfer.torch_names import torch_names
 
@@ -60,9 +61,9 @@ def test_a_known_file_is_recognized_whatever_its_name_and_fetched_once(served, d
     table(digest)
     other = tmp_path / "renamed.bin"
     other.write_bytes(CONTENT)
-    assert recognize(other).origin == "a publisher"
+    assert recognize(other, file_sha256(other)).origin == "a publisher"
     other.write_bytes(CONTENT + b"!")
-    assert recognize(other) is None
+    assert recognize(other, file_sha256(other)) is None
     got = fetch_known("tiny.pth", tmp_path / "cache")
     assert got == tmp_path / "cache" / "tiny.pth" and got.read_bytes() == CONTENT
     (folder / "tiny.pth").unlink()
@@ -119,7 +120,8 @@ def test_what_cannot_be_fetched_is_an_error_that_says_why(served, tmp_path, monk
 
 @pytest.mark.real
 def test_the_real_file_is_recognized(real_data):
-    known = recognize(real_data / "weights/efficientnet_lite0_imagenet_keras_layout.npz")
+    file = real_data / "weights/efficientnet_lite0_imagenet_keras_layout.npz"
+    known = recognize(file, file_sha256(file))
     assert known.network == "efficientnet_lite0" and known.licence == "Apache-2.0"
 
 
