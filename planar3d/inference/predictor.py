@@ -80,7 +80,8 @@ def predictor(
         method: `"windowed"`, every window separately, as in the paper; `"shared"`, what windows share only once, and of
             the rest only what the kept slices need; `"auto"`, shared if the network allows it.
         engine: `"keras"`, bit for bit the windowed result in float32 on TensorFlow; `"openvino"`, faster on CPUs,
-            equal within rounding; `"auto"`, OpenVINO if it is installed and no GPU is found.
+            equal within rounding; `"auto"`, OpenVINO if it is installed and no GPU is found, and Keras if
+            OpenVINO is too old or damaged, as `description` then says.
         precision: `"float32"`, `"bf16"` or `"int8"`. Default: the network's own; the engine `"auto"` uses bf16 if the
             processor supports it and masks agree with float32, as published, as found before, or as tested on the
             first scan. int8 is on OpenVINO only, for models whose card has the largest inputs of their layers;
@@ -95,19 +96,19 @@ def predictor(
     """
     check_recipe(recipe)
     check_how(method, engine, precision, batch_size)
+    source, note = _source(network, recipe), ""
     if precision == "int8":
-        engine = "openvino"
+        (source, precision), engine, note = _in_int8(source), "openvino", ", convolutions in int8"
     if engine == "auto":
-        if _openvino_is_faster():
-            check_extra("openvino", *_PACKAGES)
-        else:
-            engine = "keras"
-    source = _source(network, recipe)
-    if precision != "int8":
-        return _chosen(source, recipe, method, engine, precision, batch_size)
-    source, precision = _in_int8(source)
+        try:
+            if _openvino_is_faster():
+                check_extra("openvino", *_PACKAGES)
+            else:
+                engine = "keras"
+        except Planar3DError as error:
+            engine, note = "keras", f" ({error})"
     made = _chosen(source, recipe, method, engine, precision, batch_size)
-    made.description += ", convolutions in int8"
+    made.description += note
     return made
 
 

@@ -1,5 +1,7 @@
 """Method, engine and precision are chosen by name, and `auto` says what it chose."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -60,6 +62,19 @@ def test_without_openvino_auto_is_keras(monkeypatch) -> None:
         monkeypatch.setattr(place, "is_installed", lambda *packages: False)
     assert predictor(narrow_resunet(), RECIPE).description == "shared on Keras, float32"
     with pytest.raises(Planar3DError, match=r"pip install 'planar3d\[openvino\]'"):
+        predictor(narrow_resunet(), RECIPE, engine="openvino")
+
+
+def test_with_an_outdated_openvino_auto_is_keras_and_says_why(tmp_path, monkeypatch) -> None:
+    """It refused, where without OpenVINO it works."""
+    about = tmp_path / "openvino-2023.3.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: openvino\nVersion: 2023.3.0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(module, "may_have_gpu", lambda: False)
+    found = predictor(narrow_resunet(), RECIPE).description
+    assert re.match(r"shared on Keras, float32 \(Computing .* needs openvino>=[\d.]+, but version 2023\.3\.0 is", found)
+    with pytest.raises(Planar3DError, match=r"but version 2023\.3\.0 is installed"):
         predictor(narrow_resunet(), RECIPE, engine="openvino")
 
 
