@@ -1,11 +1,18 @@
 """Progress of long work as log lines, at a limited rate."""
 
+import sys
 import time
 from collections.abc import Callable
 
 _SECONDS = 30.0  # between two lines; shorter work is not reported
 Progress = Callable[[int, int], None]  # called with the number of steps done and their total
 Notify = Callable[[str], None]  # called with a line of the log
+
+
+def tell(text: str) -> None:
+    """Print a line of the log, with escapes for signs that the output cannot show, as in a file on Windows."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding))
 
 
 class Ticker:

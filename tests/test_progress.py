@@ -1,6 +1,9 @@
 """Progress is told now and then, and never for what ends at once."""
 
-from planar3d.progress import Ticker, duration
+import io
+import sys
+
+from planar3d.progress import Ticker, duration, tell
 
 
 def test_lines_come_no_more_often_than_asked(monkeypatch):
@@ -19,3 +22,11 @@ def test_lines_come_no_more_often_than_asked(monkeypatch):
 
 def test_durations_are_said_as_by_people():
     assert [duration(s) for s in (9.6, 190, 7500)] == ["0 min 10 s", "3 min 10 s", "2 h 05 min"]
+
+
+def test_a_line_with_signs_that_the_output_lacks_is_printed_with_escapes(monkeypatch):
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, "cp1252", newline="\n"))
+    tell("1/2  Mü/a_FLAIR.nii.gz → \udcff/mask.nii.gz")
+    sys.stdout.flush()
+    assert written.getvalue().decode("cp1252") == "1/2  Mü/a_FLAIR.nii.gz \\u2192 \\udcff/mask.nii.gz\n"

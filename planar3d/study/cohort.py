@@ -16,7 +16,7 @@ from planar3d.extras import check_extra, check_study_extra
 from planar3d.files import why_too_long
 from planar3d.inference.segmenter import Segmenter
 from planar3d.networks.weights_file import Model
-from planar3d.progress import Notify
+from planar3d.progress import Notify, tell
 from planar3d.scans.bids import write_dataset_description
 from planar3d.scans.inputs import Given, ScanInput, find_inputs, outputs_of
 from planar3d.scans.outputs import Outputs
@@ -45,7 +45,7 @@ def segment_all(
     model: str | Path | Model | Sequence[str | Path | Model],
     out: str | Path,
     asked: Asked = Asked(),  # noqa: B008 - frozen
-    notify: Notify = print,
+    notify: Notify = tell,
     takes: Callable[[str], bool] | None = None,
     cluster: str | None = None,
 ) -> Cohort:

@@ -10,6 +10,7 @@ from planar3d.evaluation.challenges import ALL_MEASURES, score_targets
 from planar3d.evaluation.scores import summarize
 from planar3d.files import write_csv
 from planar3d.locks import alone_with
+from planar3d.progress import tell
 from planar3d.recipes import Recipe
 from planar3d.scans.layouts import find_cases, find_layout
 from planar3d.scans.volume import read_labels
@@ -20,7 +21,7 @@ from planar3d.wording import counted, listed, score_text
 def score_masks(
     masks: str | Path,
     data: str | Path,
-    notify: Callable[[str], None] = print,
+    notify: Callable[[str], None] = tell,
     assume_affine: bool = False,
     out: Path | None = None,
 ) -> list[dict[str, Any]]:

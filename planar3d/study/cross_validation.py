@@ -14,7 +14,7 @@ from planar3d.files import read_rows, remove_temporaries, write_csv
 from planar3d.inference.segmenter import Segmenter
 from planar3d.locks import Claim, locked
 from planar3d.networks.model_card import training_card, write_card
-from planar3d.progress import Notify, Ticker
+from planar3d.progress import Notify, Ticker, tell
 from planar3d.scans.preparation.prepared import Prepared, load_prepared
 from planar3d.study.cluster import require_all, run_tasks
 from planar3d.study.preparing import prepare_scans
@@ -45,7 +45,7 @@ def run_folds(
     prepare_scans(run, notify, assume_affine, cluster)
     require_distinct(run)
     if cluster:
-        there = partial(run_fold, run, notify=print, wait=print, devices=devices)
+        there = partial(run_fold, run, notify=tell, wait=tell, devices=devices)
         require_all(run_tasks(cluster, there, folds, "fold", notify))
         return
     for number in folds:

@@ -10,7 +10,7 @@ from planar3d.files import require_room, written_beside
 from planar3d.locks import locked
 from planar3d.networks.encoder_weights import VGG16_SOURCE, fill_encoder
 from planar3d.networks.vgg16 import PlanarVGG16
-from planar3d.progress import Notify
+from planar3d.progress import Notify, tell
 from planar3d.sections import check_choice
 from planar3d.transfer.keras2_layout import write_legacy_h5
 from planar3d.transfer.mappings import map_kernel
@@ -22,7 +22,7 @@ FILE_NAMES = {"keras": "planar_3d_vgg.weights.h5", "h5": "planar_3d_vgg.h5"}
 
 
 def write_planar_weights(
-    folder: str | Path, source: str = "imagenet", format: str = "keras", notify: Notify = print
+    folder: str | Path, source: str = "imagenet", format: str = "keras", notify: Notify = tell
 ) -> list[Path]:
     """Map 2D VGG-16 kernels to planar 3D ones and write them.
 

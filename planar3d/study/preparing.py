@@ -7,7 +7,7 @@ from functools import partial
 from planar3d.errors import RunError
 from planar3d.files import read_json, write_json
 from planar3d.locks import locked
-from planar3d.progress import Notify
+from planar3d.progress import Notify, tell
 from planar3d.recipes import Recipe
 from planar3d.scans.case import read_images
 from planar3d.scans.folds import Fold
@@ -33,7 +33,7 @@ def prepare_scans(run: Run, notify: Notify, assume_affine: bool = False, cluster
         require_unchanged(run, scan)
     missing = {scan: case for scan, case in run.cases.items() if not _is_prepared(run, scan)}
     if cluster:
-        there = partial(prepare_scans, notify=print, assume_affine=assume_affine)
+        there = partial(prepare_scans, notify=tell, assume_affine=assume_affine)
         unnamed = [Fold((), (), ())] * len(run.folds)  # their number is enough; the names of all scans are gigabytes
         tasks = [replace(run, cases={scan: case}, folds=unnamed) for scan, case in missing.items()]
         require_all(run_tasks(cluster, there, tasks, "scan", notify))

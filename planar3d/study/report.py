@@ -13,7 +13,7 @@ from planar3d.evaluation.scores import MEASURES, Measure
 from planar3d.extras import check_study_extra
 from planar3d.files import remove_temporaries
 from planar3d.locks import locked
-from planar3d.progress import Notify
+from planar3d.progress import Notify, tell
 from planar3d.study.page import as_text, picture_url, write_page
 from planar3d.study.results import GRIDS, Results, ScanScores, read_maps, read_results
 from planar3d.study.run_folder import open_run
@@ -24,7 +24,7 @@ Pictures = dict[str, str]  # data of figures embedded in the page, or links to t
 _EMBEDDED = 100  # pictures of test scans, each of up to half a megabyte; the page links to those of others
 
 
-def write_report(run: str | Path, notify: Notify = print) -> Results:
+def write_report(run: str | Path, notify: Notify = tell) -> Results:
     """Write the report of a run folder, over all available folds, into its folder `report`; returns what it shows.
 
     Besides the page, which needs no other file and no network, it writes the tables as CSV and Markdown and the figures

@@ -7,7 +7,7 @@ from planar3d.errors import FoldsError
 from planar3d.extras import check_study_extra
 from planar3d.locks import alone_with
 from planar3d.networks.registry import weight_source
-from planar3d.progress import Notify
+from planar3d.progress import Notify, tell
 from planar3d.recipes import Recipe
 from planar3d.recipes.demonstrations import DEMONSTRATIONS, Demonstration
 from planar3d.scans.case import Case, Dataset
@@ -49,7 +49,7 @@ def reproduce(
     recipe: Recipe,
     folds: str | None = None,
     only: str | None = None,
-    notify: Notify = print,
+    notify: Notify = tell,
     assume_affine: bool = False,
     cluster: str | None = None,
     devices: str | None = None,
@@ -88,7 +88,7 @@ def demonstrate(
     out: Path,
     demonstration: Demonstration = DEMONSTRATIONS["paper"],
     only: str | None = None,
-    notify: Notify = print,
+    notify: Notify = tell,
     devices: str | None = None,
 ) -> Results:
     """Run a whole method on the embedded phantom at reduced size.

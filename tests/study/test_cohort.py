@@ -1,6 +1,7 @@
 """Many scans get names of their own, are reported in their order, and give the masks that each gives alone."""
 
 import importlib.util
+import io
 import json
 import os
 import shutil
@@ -55,6 +56,11 @@ def segmented(scans, model, tmp_path_factory):
     """A folder in which three scans are segmented, with all that can be asked for."""
     out = tmp_path_factory.mktemp("masks")
     return out, segment_all(scans[:3], model, out, asked=ALL, notify=str)
+
+
+def test_by_default_lines_are_printed_also_where_signs_are_lacking(scans, model, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "cp1252"))  # as in a file on Windows
+    assert len(segment_all(scans[:1], model, tmp_path, PLAIN).records) == 1
 
 
 def test_masks_equal_those_of_each_scan_alone_and_lines_follow_the_input(scans, model, tmp_path):
