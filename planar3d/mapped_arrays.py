@@ -10,7 +10,8 @@ import numpy as np
 
 from planar3d.errors import RunError
 
-_MOST_FILES = 2**16  # more than any training maps, and few enough for programs that close all that could be open
+# More than any training maps, and few enough for programs that close all that could be open; and what macOS accepts.
+_MOST_FILES = 2**16, 10240
 
 
 def map_array(path: Path) -> np.ndarray:
@@ -41,10 +42,12 @@ def map_array(path: Path) -> np.ndarray:
 @cache
 def _allow_many_files() -> None:
     """Let this process have as many files open as its user may: by default often 1024, or two for each of 512 scans."""
-    with suppress(ImportError, OSError, ValueError):  # Windows has no such limit
-        import resource
+    for largest in _MOST_FILES:
+        with suppress(ImportError, OSError, ValueError):  # Windows has no such limit
+            import resource
 
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        most = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
-        if soft != resource.RLIM_INFINITY and soft < most:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+            soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            most = largest if hard == resource.RLIM_INFINITY else min(hard, largest)
+            if soft != resource.RLIM_INFINITY and soft < most:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+                return
