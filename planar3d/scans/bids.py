@@ -196,9 +196,12 @@ def write_dataset_description(out: Path, dataset: Path) -> Path:
 
 def _link(dataset: Path, out: Path) -> str:
     """The relative path from `out` to a data set, along links of the file system where that leads there."""
-    link = os.path.relpath(dataset, out)
-    if not _leads_to(dataset, out / link):  # as .. leaves the folder of a link's target
-        link = os.path.relpath(os.path.realpath(dataset), os.path.realpath(out))
+    try:
+        link = os.path.relpath(dataset, out)
+        if not _leads_to(dataset, out / link):  # as .. leaves the folder of a link's target
+            link = os.path.relpath(os.path.realpath(dataset), os.path.realpath(out))
+    except ValueError:  # no relative path leads to another drive of Windows
+        link = os.path.realpath(dataset)
     return Path(link).as_posix()
 
 

@@ -247,6 +247,16 @@ def test_a_data_set_is_the_same_and_is_linked_by_whatever_links_of_folders_it_is
         assert json.loads(write_dataset_description(folder, raw).read_text()) == content
 
 
+def test_a_data_set_on_another_drive_is_linked_by_its_whole_path(dataset, tmp_path, monkeypatch):
+    def relpath(path, start):  # as on Windows
+        raise ValueError(f"path is on mount 'D:', start on mount 'C:': {path}, {start}")
+
+    monkeypatch.setattr(os.path, "relpath", relpath)
+    for _ in range(2):
+        content = json.loads(write_dataset_description(tmp_path / "out", dataset).read_text())
+        assert content["DatasetLinks"]["raw"] == dataset.resolve().as_posix()
+
+
 def test_foreign_data_sets_are_left_alone(dataset, tmp_path):
     with pytest.raises(ScanError, match="is the data set of the scans"):
         write_dataset_description(dataset, dataset)
