@@ -101,10 +101,16 @@ def _without_numbers(path: Path) -> Path:
 
 
 @contextmanager
+def quietly() -> Iterator[None]:
+    """Without pydicom's and highdicom's warnings of values outside the standard: values in use are checked."""
+    with warnings.catch_warnings(action="ignore"):
+        yield
+
+
+@contextmanager
 def reading_dicom(path: Path, advice: str = "Copy it again, or remove it.") -> Iterator[None]:
-    """`untrusted` for pydicom, without its warnings of values outside the standard: values in use are checked."""
-    with untrusted(path, advice), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    """`untrusted` for pydicom, and `quietly`."""
+    with untrusted(path, advice), quietly():
         yield
 
 

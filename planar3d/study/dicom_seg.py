@@ -1,7 +1,6 @@
 """The lesions of a DICOM series as a DICOM Segmentation object for the archive of its images."""
 
 import hashlib
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from planar3d.files import written_beside
 from planar3d.scans.dicom import DicomSeries
 from planar3d.scans.dicom_conversion import as_frames
 from planar3d.scans.dicom_geometry import grid_of
+from planar3d.scans.dicom_headers import quietly
 from planar3d.scans.volume import Scan
 
 # Elements that the standard requires, if only empty, and that anonymizers remove.
@@ -30,11 +30,20 @@ _MAY_BE_EMPTY = (
     "AccessionNumber",
     "ReferringPhysicianName",
 )
-_NEVER_EMPTY = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID", "FrameOfReferenceUID")
+# Elements that must not be empty: highdicom has a default, or a message, only for absent ones.
+_NEVER_EMPTY = (
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "SOPInstanceUID",
+    "SOPClassUID",
+    "FrameOfReferenceUID",
+    "LossyImageCompression",
+)
 _AFTER = 1000  # added to the images' series number for the segmentation's series
 _ONE_SET, _UTF_8 = "ISO_IR 1", "ISO_IR 192"  # the beginning of a single character set's name
 
 
+@quietly()
 def write_dicom_seg(mask: Scan, series: DicomSeries, model: Mapping[str, Any], path: str | Path) -> Path:
     """Write a mask as a DICOM Segmentation object, with a binary segment per lesion, on the images of its series.
 
@@ -96,31 +105,29 @@ def write_dicom_seg(mask: Scan, series: DicomSeries, model: Mapping[str, Any], p
         for number in range(1, max(count, 1) + 1)
     ]
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # highdicom's, of a patient's name in one piece; of unknown character sets
-            between = round(float(np.linalg.norm(grid_of(series)[:3, 2])), 6)
-            for image in images:
-                _complete(image, str(model["name"]), between)
-            if len({image.SOPInstanceUID for image in images}) < len(images):
-                raise ValueError("several images have the same SOPInstanceUID")
-            made = highdicom.seg.Segmentation(
-                source_images=images,
-                pixel_array=labels,
-                segmentation_type="BINARY",
-                omit_empty_frames=bool(labels.any()),
-                segment_descriptions=segments,
-                series_instance_uid=uid("series"),
-                series_number=series.number + _AFTER,
-                sop_instance_uid=uid("instance"),
-                instance_number=1,
-                manufacturer="planar3d",
-                manufacturer_model_name="planar3d",
-                software_versions=planar3d.__version__,
-                device_serial_number=str(model["sha256"])[:16],
-                content_label="LESIONS",
-                content_description="Lesions found by a network",
-                series_description=f"Lesions of {series.description}"[:64],
-            )
+        between = round(float(np.linalg.norm(grid_of(series)[:3, 2])), 6)
+        for image in images:
+            _complete(image, str(model["name"]), between)
+        if len({image.SOPInstanceUID for image in images}) < len(images):
+            raise ValueError("several images have the same SOPInstanceUID")
+        made = highdicom.seg.Segmentation(
+            source_images=images,
+            pixel_array=labels,
+            segmentation_type="BINARY",
+            omit_empty_frames=bool(labels.any()),
+            segment_descriptions=segments,
+            series_instance_uid=uid("series"),
+            series_number=series.number + _AFTER,
+            sop_instance_uid=uid("instance"),
+            instance_number=1,
+            manufacturer="planar3d",
+            manufacturer_model_name="planar3d",
+            software_versions=planar3d.__version__,
+            device_serial_number=str(model["sha256"])[:16],
+            content_label="LESIONS",
+            content_description="Lesions found by a network",
+            series_description=f"Lesions of {series.description}"[:64],
+        )
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise ScanError(
             f"{series.images[0].path}: series {series} cannot be referenced by a DICOM Segmentation object ({error}). "
@@ -147,7 +154,7 @@ def _complete(image: Any, model: str, between: float) -> None:
     if not (model.isascii() and str(image.get("SpecificCharacterSet", _UTF_8)).startswith(_ONE_SET)):
         image.decode()
         image.SpecificCharacterSet = _UTF_8
-    for keyword in _NEVER_EMPTY:  # highdicom only misses absent ones
+    for keyword in _NEVER_EMPTY:
         if not image.get(keyword, True):
             delattr(image, keyword)
     for keyword in _MAY_BE_EMPTY:

@@ -1,6 +1,5 @@
 """Count and volumes of lesions as a DICOM structured report, which refers to their segmentation."""
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,11 +8,13 @@ import planar3d
 from planar3d.evaluation.lesion_table import Lesion
 from planar3d.extras import extra
 from planar3d.files import written_beside
+from planar3d.scans.dicom_headers import quietly
 
 _DIGITS = 3  # of volumes in mm³ after the point, as in the lesion table
 _AFTER = 1000  # added to the segmentation's series number for the report's series
 
 
+@quietly()
 def write_dicom_sr(lesions: Sequence[Lesion], segmentation: str | Path, path: str | Path) -> Path:
     """Write a Comprehensive 3D SR with one measurement group for all lesions and one for each.
 
@@ -86,22 +87,20 @@ def write_dicom_sr(lesions: Sequence[Lesion], segmentation: str | Path, path: st
     )
     observer = sr.ObserverContext(codes.DCM.Device, device)
     context = sr.ObservationContext(observer_device_context=observer)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # highdicom's, of a patient's name in one piece
-        made = sr.Comprehensive3DSR(
-            evidence=[seg, *images],
-            content=sr.MeasurementReport(context, codes.LN.BrainMRI, [whole, *each]),
-            series_instance_uid=str(generate_uid(entropy_srcs=[*seen, "series"])),
-            series_number=seg.SeriesNumber + _AFTER,
-            sop_instance_uid=str(generate_uid(entropy_srcs=[*seen, "instance"])),
-            instance_number=1,
-            manufacturer=seg.Manufacturer,
-            manufacturer_model_name=seg.ManufacturerModelName,
-            software_versions=seg.SoftwareVersions,
-            device_serial_number=seg.DeviceSerialNumber,
-            series_description=f"Report: {seg.SeriesDescription}"[:64],
-            is_complete=True,
-        )
+    made = sr.Comprehensive3DSR(
+        evidence=[seg, *images],
+        content=sr.MeasurementReport(context, codes.LN.BrainMRI, [whole, *each]),
+        series_instance_uid=str(generate_uid(entropy_srcs=[*seen, "series"])),
+        series_number=seg.SeriesNumber + _AFTER,
+        sop_instance_uid=str(generate_uid(entropy_srcs=[*seen, "instance"])),
+        instance_number=1,
+        manufacturer=seg.Manufacturer,
+        manufacturer_model_name=seg.ManufacturerModelName,
+        software_versions=seg.SoftwareVersions,
+        device_serial_number=seg.DeviceSerialNumber,
+        series_description=f"Report: {seg.SeriesDescription}"[:64],
+        is_complete=True,
+    )
     with written_beside(path) as temporary:
         made.save_as(temporary)
     return Path(path)

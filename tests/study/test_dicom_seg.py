@@ -1,7 +1,9 @@
 """A DICOM Segmentation object holds every voxel of the mask, each lesion a segment, and refers to its images."""
 
+import shutil
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -97,6 +99,13 @@ def test_a_second_reader_finds_the_same_voxels(written, tmp_path):
     np.testing.assert_array_equal(found, in_world(Scan(lesion_labels(mask), mask.header), LESIONS, affine))
 
 
+def test_a_validator_finds_nothing_wrong(written):
+    if not shutil.which("dciodvfy"):
+        pytest.skip("dciodvfy is not installed")
+    done = subprocess.run(["dciodvfy", "-new", written[-1]], capture_output=True, text=True)
+    assert done.returncode == 0 and "Error" not in done.stderr, done.stderr
+
+
 def test_segments_say_what_they_are_and_who_made_them(tmp_path):
     write_series(tmp_path / "in", VOXELS, OBLIQUE)
     mask, series = segmented(tmp_path / "in")
@@ -166,6 +175,28 @@ def test_dates_and_sexes_that_the_standard_does_not_know_are_left_empty(tmp_path
     report = write_dicom_sr(lesion_table(mask), path, tmp_path / "sr.dcm")
     for made in map(dcmread, (path, report)):
         assert not made[keyword].value and made.PatientID == "1"
+
+
+@pytest.mark.parametrize(("of_images", "written"), [(None, "00"), ("", "00"), ("00", "00"), ("01", "01")])
+def test_lossy_compression_is_said_as_of_the_images_and_never_left_empty(tmp_path, of_images, written):
+    write_series(tmp_path / "in", VOXELS, OBLIQUE, LossyImageCompression=of_images)
+    mask, series = segmented(tmp_path / "in")
+    assert dcmread(write_dicom_seg(mask, series, MODEL, tmp_path / "seg.dcm")).LossyImageCompression == written
+
+
+@pytest.mark.filterwarnings("ignore")  # pydicom's, of the values
+def test_identifiers_outside_the_standard_are_repeated_without_warnings_of_pydicom(tmp_path):
+    names = {"StudyInstanceUID": "1.2.03.4", "SeriesInstanceUID": "1.2.05.6"}
+    write_series(tmp_path / "in", VOXELS, OBLIQUE, **names)
+    mask, series = segmented(tmp_path / "in")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        path = write_dicom_seg(mask, series, MODEL, tmp_path / "seg.dcm")
+        report = write_dicom_sr(lesion_table(mask), path, tmp_path / "sr.dcm")
+    for made in map(dcmread, (path, report)):
+        assert made.StudyInstanceUID == names["StudyInstanceUID"]
+    (source,) = dcmread(path).ReferencedSeriesSequence
+    assert source.SeriesInstanceUID == names["SeriesInstanceUID"]
 
 
 def test_what_an_object_must_repeat_is_missed_in_a_sentence_and_masks_elsewhere_are_refused(tmp_path):
