@@ -65,7 +65,9 @@ def learning_curves(histories: Mapping[int, Mapping[str, np.ndarray]], path: str
             if column == 0:
                 axes.set_ylabel(label, fontsize=10)
     lines = {"training": (_TRAINING, "")}
-    if any(f"val_{name}" in history for history in histories.values() for name in _CURVES):
+    if any(
+        np.isfinite(history.get(f"val_{name}", math.nan)).any() for history in histories.values() for name in _CURVES
+    ):
         lines["validation (dot: best)"] = (_VALIDATION, "")
     _legend(figure, lines)
     return save(figure, path)
