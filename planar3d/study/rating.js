@@ -12,6 +12,6 @@ for (const form of document.querySelectorAll("form.rating")) {
     link.download = file;
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 1000); // when the browser has taken it
-    form.querySelector("output").textContent = `Put ${file} next to the mask; the page for all scans reads it.`;
+    form.querySelector("output").textContent = `Put ${file} next to the mask, and run planar3d report on the folder.`;
   });
 }
