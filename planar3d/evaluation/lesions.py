@@ -6,6 +6,7 @@ from scipy import ndimage, sparse
 from planar3d.errors import ScanError
 from planar3d.scans.checks import are_labels
 from planar3d.scans.geometry import Grid, voxel_mm3
+from planar3d.scans.head import box_of
 
 # The challenge's settings.
 ALPHA = 0.1  # the fraction of a lesion above which it is covered
@@ -35,7 +36,7 @@ def lesion_scores(reference: np.ndarray, prediction: np.ndarray, spacing: Grid) 
     `confirmed_lesions`.
     """
     reference, prediction = binary_pair(reference, prediction)
-    box = union_box(reference, prediction)
+    box = box_of(reference | prediction)
     # Headers have float32 edges: rounding must not let a component of exactly the minimum pass.
     minimum_voxels = MINIMUM_MM3 / voxel_mm3(spacing) * (1 + 1e-6)
     reference_labels, reference_sizes = _lesions(reference[box], minimum_voxels)
@@ -85,12 +86,6 @@ def _binary(which: str, mask: np.ndarray) -> np.ndarray:
         f"The {which} has {found}; a mask of {{0, 1}} is needed. Binarize it first, e.g. mask > 0.5, or select one "
         "label, mask == 1."
     )
-
-
-def union_box(reference: np.ndarray, prediction: np.ndarray) -> tuple[slice, ...]:
-    """Return the smallest box with every lesion voxel of two boolean volumes (empty if there is none)."""
-    boxes = ndimage.find_objects((reference | prediction).view(np.uint8))
-    return boxes[0] if boxes else (slice(0, 0),) * reference.ndim
 
 
 def ratio(part: float, whole: float) -> float:

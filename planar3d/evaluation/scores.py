@@ -9,8 +9,9 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial import KDTree
 
-from planar3d.evaluation.lesions import binary_pair, lesion_scores, ratio, union_box
+from planar3d.evaluation.lesions import binary_pair, lesion_scores, ratio
 from planar3d.scans.geometry import Grid, voxel_axes, voxel_mm3
+from planar3d.scans.head import box_of
 
 
 class Measure(NamedTuple):
@@ -103,7 +104,7 @@ def directed_distances(
         beyond: whether a mask that reaches the volume's border continues beyond, so that it has no surface there.
     """
     # The border of the box is not the volume's, so one more voxel is kept around the masks where it matters.
-    box, axes = union_box(reference, prediction), voxel_axes(spacing)
+    box, axes = box_of(reference | prediction), voxel_axes(spacing)
     box = tuple(slice(max(0, part.start - 1), part.stop + 1) for part in box) if beyond else box
     neighbours = ndimage.generate_binary_structure(3, 1)
     for axis, length in enumerate(reference.shape):

@@ -45,9 +45,7 @@ class Head:
     @property
     def extent(self) -> tuple[float, ...]:
         """Size along (right, anterior, superior) in mm; zeros if the inside is empty."""
-        boxes = ndimage.find_objects(self.inside.view(np.uint8))
-        box = boxes[0] if boxes else (slice(0, 0),) * 3
-        return tuple((part.stop - part.start) * mm for part, mm in zip(box, self.spacing, strict=True))
+        return tuple((part.stop - part.start) * mm for part, mm in zip(box_of(self.inside), self.spacing, strict=True))
 
     @cached_property
     def depth(self) -> np.ndarray:
@@ -161,6 +159,12 @@ def largest_part(mask: np.ndarray, structure: np.ndarray | None = None) -> np.nd
     """The largest component of a mask, connected over faces or by a structure; empty for an empty mask."""
     labels, count = ndimage.label(mask, structure)
     return labels == 1 + np.argmax(np.bincount(labels.ravel())[1:]) if count else mask
+
+
+def box_of(mask: np.ndarray) -> tuple[slice, ...]:
+    """The smallest box with all true voxels; empty if there is none."""
+    boxes = ndimage.find_objects(mask.view(np.uint8))
+    return boxes[0] if boxes else (slice(0, 0),) * mask.ndim
 
 
 def filled(mask: np.ndarray, in_slices: bool = False) -> np.ndarray:
