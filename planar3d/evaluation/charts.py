@@ -21,14 +21,8 @@ _CURVES = {"loss": "Loss", "dice": "Dice"}  # labels of the history's columns; o
 _FOLDS_IN_A_BAND = 5
 
 LESION_BOXES = (
-    "dice",
-    "sensitivity",
-    "precision",
-    "assd_mm",
-    "lesion_f1",
-    "lesion_sensitivity",
-    "lesion_precision",
-    "hd95_mm",
+    *("dice", "sensitivity", "precision", "assd_mm"),
+    *("lesion_f1", "lesion_sensitivity", "lesion_precision", "hd95_mm"),
 )
 _IN_A_ROW, _WIDEST = 4, 13.5  # panels of a figure, and inches that they may take
 _CENTER_LETTERS = 20

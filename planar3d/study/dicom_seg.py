@@ -20,15 +20,8 @@ from planar3d.scans.volume import Scan
 
 # Elements that the standard requires, if only empty, and that anonymizers remove.
 _MAY_BE_EMPTY = (
-    "PatientID",
-    "PatientName",
-    "PatientBirthDate",
-    "PatientSex",
-    "StudyDate",
-    "StudyTime",
-    "StudyID",
-    "AccessionNumber",
-    "ReferringPhysicianName",
+    "PatientID PatientName PatientBirthDate PatientSex StudyDate StudyTime StudyID AccessionNumber "
+    "ReferringPhysicianName"
 )
 # Elements that must not be empty: highdicom has a default, or a message, only for absent ones.
 _NEVER_EMPTY = (
@@ -157,7 +150,7 @@ def _complete(image: Any, model: str, between: float) -> None:
     for keyword in _NEVER_EMPTY:
         if not image.get(keyword, True):
             delattr(image, keyword)
-    for keyword in _MAY_BE_EMPTY:
+    for keyword in _MAY_BE_EMPTY.split():
         try:
             if value := image.get(keyword):
                 kinds.get(keyword, str)(value)

@@ -9,12 +9,7 @@ from planar3d.files import parse_json
 
 _NUMBER, _HUGE = int | float, 1e99
 _LESION = {
-    "lesion": _NUMBER,
-    "volume_ml": _NUMBER,
-    "voxels": _NUMBER,
-    "x_mm": _NUMBER,
-    "y_mm": _NUMBER,
-    "z_mm": _NUMBER,
+    **dict.fromkeys(("lesion", "volume_ml", "voxels", "x_mm", "y_mm", "z_mm"), _NUMBER),
     "extent_mm": [_NUMBER] * 3,
     "mean_probability": _NUMBER | None,
     "region?": str | None,

@@ -13,19 +13,10 @@ from planar3d.scans.image_files import by_stem, first_of, stem, suffix
 from planar3d.scans.volume import read_labels
 
 IMAGES = ("flair", "t1", "t1ce", "t2")
+_FILES = (*IMAGES, "seg")
 # Endings of file names: until 2022, and from 2023 on.
-_ENDINGS = {
-    "_flair": "flair",
-    "_t1": "t1",
-    "_t1ce": "t1ce",
-    "_t2": "t2",
-    "_seg": "seg",
-    "-t2f": "flair",
-    "-t1n": "t1",
-    "-t1c": "t1ce",
-    "-t2w": "t2",
-    "-seg": "seg",
-}
+_ENDINGS = {f"_{name}": name for name in _FILES}
+_ENDINGS |= zip(("-t2f", "-t1n", "-t1c", "-t2w", "-seg"), _FILES, strict=True)
 _NAME = re.compile(f"(brats.*)({'|'.join(_ENDINGS)})", re.IGNORECASE)
 _MISNAMED = "W39_1998.09.19_Segm"  # the label map of BraTS20_Training_355 in some copies
 _GRADES = ("HGG", "LGG")
