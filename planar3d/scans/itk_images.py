@@ -101,7 +101,9 @@ def read_itk(path: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]:
         checksum = _checksum_of_packed(about, file, end if file == path else 0, math.prod(size) * each)
         image = reader.Execute()
         stored = SimpleITK.GetArrayFromImage(image)
-        _require_checksum(stored, checksum)
+        swapped = checksum not in (None, zlib.crc32(stored.tobytes()))  # ITK turns the order of bytes into its own
+        if swapped and zlib.crc32(stored.byteswap().tobytes()) != checksum:
+            raise ValueError("its voxels are not those that its header declares")
     dimensions = image.GetDimension()
     affine = np.eye(4)
     affine[:dimensions, :dimensions] = np.reshape(image.GetDirection(), (dimensions, dimensions)) * image.GetSpacing()
@@ -183,9 +185,3 @@ def _unpacked(packed: bytes, most: int) -> bytes:
     if len(content) < most and not unpacking.eof:
         raise EOFError("its packed voxels break off")
     return content
-
-
-def _require_checksum(stored: np.ndarray, checksum: int | None) -> None:
-    """Raise a `ValueError` if voxels, in either order of bytes, have another CRC-32 than the packed ones."""
-    if checksum not in (None, zlib.crc32(stored.tobytes())) and zlib.crc32(stored.byteswap().tobytes()) != checksum:
-        raise ValueError("its voxels are not those that its header declares")

@@ -187,7 +187,8 @@ class CohortFolder:
         """Remove notes of requested scans that are done, claims of dead processes, and empty notes."""
         noted = self._noted()
         for outputs in items.values():
-            if self._claim_file(outputs).name in noted and isinstance(claim := self.claim(outputs), Claim):
+            note = self._note("claim", self._within(outputs.record))
+            if note.name in noted and isinstance(claim := self.claim(outputs), Claim):
                 claim.release()
         for path in self._noted_as("*~"):  # left by a process killed while it took over a claim
             if isinstance(claim := take(path), Claim):
@@ -223,9 +224,6 @@ class CohortFolder:
     def _all_asked(self) -> list[dict[str, str]]:
         lists = [found for path in self._noted_as("asked-*.json") if (found := read_note(path))]
         return list({one["path"]: one for asked in lists for one in asked}.values())
-
-    def _claim_file(self, outputs: Outputs) -> Path:
-        return self._note("claim", self._within(outputs.record))
 
     def _failure(self, record: Path) -> Path:
         return self._note("failed", self._within(record))

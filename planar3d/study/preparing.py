@@ -14,7 +14,8 @@ from planar3d.scans.folds import Fold
 from planar3d.scans.preparation.prepared import save_prepared
 from planar3d.study.cluster import require_all, run_tasks
 from planar3d.study.run_folder import Run
-from planar3d.study.sources import digest_sources, digest_voxels, require_read, require_unchanged
+from planar3d.study.sources import VOXELS, digest_sources, require_read, require_unchanged
+from planar3d.transfer.digests import digest
 
 
 def prepare_scans(run: Run, notify: Notify, assume_affine: bool = False, cluster: str | None = None) -> None:
@@ -78,4 +79,5 @@ def _prepare_scan(run: Run, scan: str, assume_affine: bool) -> None:
     require_read(run, scan, sources)
     for features in {run.features(scan, fold) for fold in range(1, len(run.folds) + 1)}:
         shutil.rmtree(features, ignore_errors=True)
-    save_prepared(run.prepared(scan), prepared, prepared.align(labels), sources | digest_voxels(prepared.voxels))
+    sources[VOXELS] = {"sha256": digest(prepared.voxels)}  # for `require_distinct`
+    save_prepared(run.prepared(scan), prepared, prepared.align(labels), sources)

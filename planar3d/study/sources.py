@@ -5,13 +5,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from planar3d.errors import RunError, ScanError
 from planar3d.files import read_json, write_json
 from planar3d.scans.image_files import files_of
 from planar3d.scans.nifti import volume_of
-from planar3d.transfer.digests import digest, files_sha256, stamp
+from planar3d.transfer.digests import files_sha256, stamp
 
 if TYPE_CHECKING:
     from planar3d.recipes import Recipe
@@ -33,11 +31,6 @@ def require_read(run: "Run", scan: str, sources: Mapping[str, Any]) -> None:
         known = sources[role]
         if stamp(paths) != known["stamp"] and files_sha256(paths) != known["sha256"]:
             raise ScanError(f"{paths[0]} was changed while it was prepared. Run the same command again.")
-
-
-def digest_voxels(voxels: np.ndarray) -> dict[str, Any]:
-    """The same of a scan's prepared voxels, for `require_distinct`."""
-    return {VOXELS: {"sha256": digest(voxels)}}
 
 
 def require_unchanged(run: "Run", scan: str) -> None:
