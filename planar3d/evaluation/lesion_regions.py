@@ -82,9 +82,8 @@ def name_regions(
     named = []
     for lesion, distances in zip(lesions, nearest.T, strict=True):
         region, *otherwise = [_region(_Limits(*distances), each, found) for each in limits]
-        named.append(
-            lesion._replace(region=region, region_sure=None if region == UNKNOWN else {*otherwise} == {region})
-        )
+        sure = None if region == UNKNOWN else {*otherwise} == {region}
+        named.append(lesion._replace(region=region, region_sure=sure))
     return named
 
 

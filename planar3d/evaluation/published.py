@@ -42,7 +42,6 @@ FOLD_1 = {
     "sensitivity": _by_center(*(_printed(mean, digits=4) for mean in (0.4655, 0.6048, 0.8287, 0.6242))),
 }
 
-
 RAW = "raw scan, end to end"
 _EXTRACTED = "brain extracted, not end to end"
 _EXPERT = "human expert"

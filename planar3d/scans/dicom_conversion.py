@@ -46,9 +46,8 @@ def read_dicom_series(series: DicomSeries) -> Scan:
 def as_frames(volume: Scan, series: DicomSeries) -> np.ndarray:
     """A volume's voxels in the order of a series' files and frames, (frames, rows, cols); errors as in `on_grid_of`."""
     shape = geometry.shape_of(series)
-    grid = Scan(
-        np.broadcast_to(np.uint8(0), shape), header_with(geometry.grid_of(series), shape), series.images[0].path
-    )
+    header = header_with(geometry.grid_of(series), shape)
+    grid = Scan(np.broadcast_to(np.uint8(0), shape), header, series.images[0].path)
     return on_grid_of(grid, volume).voxels.T[np.argsort(np.argsort(geometry.heights(series)))]
 
 

@@ -105,11 +105,10 @@ def ejection_table(results: Results) -> Table:
         expert, own = (left_ventricle(labels.voxels, labels.spacing) for labels in maps)
         ventricles[results.run.cases[scan.scan].patient][scan.scan[-len(_KINDS[0]) :]] = expert, own
     complete = [views for views in ventricles.values() if views.keys() >= set(_KINDS)]
-    reference = [_measured(*(views[kind][0] for kind in _KINDS)) for views in complete]
-    found = [_measured(*(views[kind][1] for kind in _KINDS)) for views in complete]
+    both = [[_measured(*(views[kind][whose] for kind in _KINDS)) for views in complete] for whose in (0, 1)]
     rows = []
     for number, name in enumerate(("EF [%]", "EDV [ml]", "ESV [ml]")):
-        pairs = [[figures[number] for figures in each] for each in (reference, found)]
+        pairs = [[figures[number] for figures in each] for each in both]
         count = int(np.isfinite(pairs).all(axis=0).sum())
         cells = {column: Summary(value, np.nan, count, len(complete)) for column, value in agreement(*pairs).items()}
         rows.append(Row(name, cells, grid="native", over="patients"))

@@ -21,8 +21,6 @@ CONDITIONS = {
     "recipe": "Recipe",
     "versions": "Versions",
 }
-
-
 Bars = list[tuple[str, int, float]]  # of a histogram: their labels, counts, and heights relative to the highest
 
 

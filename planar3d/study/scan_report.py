@@ -70,11 +70,7 @@ def write_scan_report(
 def _headline(record: Mapping[str, Any]) -> dict[str, str]:
     """The main figures, by meaning: volumes of several targets, or count and volumes of lesions."""
     result = record["result"]
+    count = {} if "targets_ml" in result else {"lesions": str(result["lesions"])}
     of_lesions = {"total volume": result["volume_ml"], "largest lesion": result["largest_ml"]}
-    volumes = result.get("targets_ml", of_lesions)
-    return {
-        **({"lesions": str(result["lesions"])} if volumes is of_lesions else {}),
-        **{name: f"{volume:.2f} ml" for name, volume in volumes.items()},
-        "model": record["model"]["name"],
-        "segmented": record["date"],
-    }
+    volumes = {name: f"{volume:.2f} ml" for name, volume in result.get("targets_ml", of_lesions).items()}
+    return {**count, **volumes, "model": record["model"]["name"], "segmented": record["date"]}

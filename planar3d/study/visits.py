@@ -2,7 +2,7 @@
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -94,16 +94,9 @@ def write_comparison(baseline: tuple[Scan, Scan], followup: tuple[Scan, Scan], o
     files = comparison_files(out, scan, later)
     to_followup, alike = register(scan, later)
     changes = compare_lesions(mask, later_mask, to_followup)
-    visits = {"baseline": (scan, mask), "followup": (later, later_mask)}
     content = {
-        **{
-            name: {
-                "scan": _place(own),
-                "mask": _place(its),
-                "volume_ml": float((its.voxels > 0.5).sum() * its.voxel_mm3 / 1000),
-            }
-            for name, (own, its) in visits.items()
-        },
+        "baseline": _visit(scan, mask),
+        "followup": _visit(later, later_mask),
         "baseline_to_followup": to_followup.tolist(),
         "correlation": round(alike, 4),
         "warnings": [warning._asdict() for warning in _doubts(scan, later, alike)],
@@ -129,6 +122,11 @@ def write_comparison(baseline: tuple[Scan, Scan], followup: tuple[Scan, Scan], o
     return content
 
 
+def _visit(scan: Scan, mask: Scan) -> dict[str, Any]:
+    volume_ml = float((mask.voxels > 0.5).sum() * mask.voxel_mm3 / 1000)
+    return {"scan": _place(scan), "mask": _place(mask), "volume_ml": volume_ml}
+
+
 def comparison_files(out: Path, baseline: Scan, followup: Scan) -> tuple[Path, Path]:
     """The files of a comparison of two scans in a folder.
 
@@ -152,25 +150,24 @@ def _place(scan: Scan) -> str | None:
     return str(scan.path.absolute()) if scan.path else None
 
 
-def _doubts(scan: Scan, later: Scan, alike: float) -> list[QualityWarning]:
+def _doubts(scan: Scan, later: Scan, alike: float) -> Iterator[QualityWarning]:
     if np.array_equal(scan.voxels, later.voxels):
         sentence = "Both visits are the same scan, voxel by voxel. Check which files were given."
-        return [QualityWarning("same scan", sentence)]
-    doubts = []
+        yield QualityWarning("same scan", sentence)
+        return
     (patient, date), (other, next_date) = (visit_of(each.path) if each.path else ("", "") for each in (scan, later))
     if patient and other and patient != other:
         sentence = "The two scans are of different patients by their DICOM headers (PatientID). Check which were given."
-        doubts.append(QualityWarning("patient", sentence))
+        yield QualityWarning("patient", sentence)
     if next_date and date > next_date:
         sentence = f"The baseline ({date}) is later than the follow-up ({next_date}). Check the order of the visits."
-        doubts.append(QualityWarning("order", sentence))
+        yield QualityWarning("order", sentence)
     if round(alike, 2) < ONE_PATIENT:  # as told
         sentence = (
             f"The two scans agree poorly: their correlation after registration is {alike:.2f}, and {ONE_PATIENT} or "
             "more is expected. Check that they are of one patient and one sequence."
         )
-        doubts.append(QualityWarning("correlation", sentence))
-    return doubts
+        yield QualityWarning("correlation", sentence)
 
 
 def _seen_from(

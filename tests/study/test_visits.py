@@ -196,7 +196,7 @@ def test_two_patients_are_compared_with_a_warning(visits, tmp_path):
 
 def test_a_correlation_is_judged_as_it_is_printed(visits):
     (scan, _), (later, _) = visits
-    assert visits_module._doubts(scan, later, 0.796) == []
+    assert [*visits_module._doubts(scan, later, 0.796)] == []
     (doubt,) = visits_module._doubts(scan, later, 0.794)
     assert "is 0.79, and 0.8 or more" in doubt.sentence
 
