@@ -101,8 +101,7 @@ def _border(checked: CheckedScan) -> Iterator[str]:
 def _neck(checked: CheckedScan) -> Iterator[str]:
     below = checked.head.below_vertex + checked.head.missing()["superior"]
     _, places = on_coarse_grid(checked.lesion, checked.scan, checked.head)
-    low_ml = np.count_nonzero(below[places[:, 2]] > _NECK) * checked.mask.voxel_mm3 / 1000
-    if low_ml:
+    if low_ml := np.count_nonzero(below[places[:, 2]] > _NECK) * checked.mask.voxel_mm3 / 1000:
         yield (
             f"{rounded(low_ml, 2)} ml of the {checked.targets.noun}s lie more than {_NECK:.0f} mm below the top of the "
             "head, where the neck is. Unless they are in the brain, remove them from the mask and from the total."

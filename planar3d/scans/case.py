@@ -103,8 +103,7 @@ class Dataset:
 
     def require(self, names: Sequence[str]) -> None:
         """Refuse cases that lack one of these images, or whose files are missing or unreadable; names all of them."""
-        without = [case for case in self.cases if case.lacking(names)]
-        if without:
+        if without := [case for case in self.cases if case.lacking(names)]:
             raise DatasetError(
                 f"{len(without)} of {len(self.cases)} cases in {self.folder} lack images required by the recipe: "
                 f"{', '.join(case.id for case in without)}. {without[0].lacking(names)}. Add them, or choose a recipe "
@@ -131,8 +130,7 @@ class Dataset:
         """Refuse missing or unreadable files, by the name of their image, with the ids of cases; names all of them."""
         require_usable(self.folder, {path: why_unusable(path) for some in files.values() for _, path in some})
         for kind, some in files.items():
-            missing = [(name, path) for name, path in some if not is_there(path)]
-            if missing:
+            if missing := [(name, path) for name, path in some if not is_there(path)]:
                 names = ", ".join(name for name, _ in missing)
                 lost = next(file for file in files_of(missing[0][1]) if not os.path.isfile(file))
                 raise DatasetError(
@@ -194,8 +192,7 @@ def read_images(
 
 def require_one_grid(cases: Collection[Case], images: Sequence[str]) -> None:
     """Raise a `ScanError` that names all cases whose NIfTI headers show that images and label map differ in grids."""
-    problems = {case.id: why for case in cases if (why := _why_apart(case, images))}
-    if problems:
+    if problems := {case.id: why for case in cases if (why := _why_apart(case, images))}:
         raise ScanError(
             f"{counted(problems, 'case')} cannot be prepared: {', '.join(problems)}. {next(iter(problems.values()))}"
         )

@@ -174,8 +174,7 @@ def choose_flair(series: Sequence[DicomSeries], place: Path) -> tuple[list[Dicom
     """
     listed = "; ".join(map(str, series)) or "no series with images"
     scans = [one for one in series if one.modality == "MR"]
-    flair = [one for one in scans if one.is_flair]
-    if flair:
+    if flair := [one for one in scans if one.is_flair]:
         original = {one.study for one in flair if not one.is_secondary}
         chosen = [one for one in flair if not (one.is_secondary and one.study in original)]
         known = {one.study for one in flair}

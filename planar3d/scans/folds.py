@@ -105,11 +105,9 @@ def group_folds(
         number = largest if len(members) == 1 and largest <= _LEAVE_ONE_OUT else min(MSSEG_FOLDS, largest)
     if not isinstance(number, Integral) or not 2 <= number <= largest:
         possible = "2" if largest == 2 else f"2 to {largest}"
-        advice = "Join groups to have 2 patients in one, or name your own folds.json."
-        raise FoldsError(
-            f"{what}: the largest group has {counted(largest, 'patient')}. "
-            + (f"Choose {possible} folds." if largest > 1 else advice)
-        )
+        joined = "Join groups to have 2 patients in one, or name your own folds.json."
+        advice = f"Choose {possible} folds." if largest > 1 else joined
+        raise FoldsError(f"{what}: the largest group has {counted(largest, 'patient')}. {advice}")
     folds = []
     for tested in range(number):
         test = {one for its in members.values() for p, one in enumerate(reversed(its)) if p % number == tested}
@@ -174,8 +172,7 @@ def read_folds(path: str | Path, ids: Iterable[str]) -> list[Fold]:
         raise FoldsError(f"{path} has no folds.")
     for number, fold in enumerate(folds, start=1):
         used = [*fold.train, *fold.validation, *fold.test]
-        unknown = sorted(set(used) - known)
-        if unknown:
+        if unknown := sorted(set(used) - known):
             raise FoldsError(f"{path}, fold {number}: {', '.join(unknown)} {is_or_are(unknown)} not in the data set.")
         if len(used) != len(set(used)):
             twice = next(s for s in used if used.count(s) > 1)
@@ -196,8 +193,7 @@ def choose_folds(only: str | Sequence[int] | None, number: int) -> list[int]:
         chosen = sorted({int(text) for text in texts})
     except ValueError:
         raise FoldsError(f"--only {only}: fold numbers are needed, e.g. --only 2,4.") from None
-    absent = [n for n in chosen if not 1 <= n <= number]
-    if absent:
+    if absent := [n for n in chosen if not 1 <= n <= number]:
         raise FoldsError(f"Fold {absent[0]} does not exist; there {is_or_are(number)} {counted(number, 'fold')}.")
     return chosen
 

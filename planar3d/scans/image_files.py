@@ -91,8 +91,7 @@ def why_unusable(path: Path) -> str:
 
 def require_usable(folder: Path, problems: Mapping[Path, str]) -> None:
     """Raise a `DatasetError` that names all files with a problem and describes the first problem."""
-    unusable = {path: problem for path, problem in problems.items() if problem}
-    if unusable:
+    if unusable := {path: problem for path, problem in problems.items() if problem}:
         names = ", ".join(str(path.relative_to(folder) if path.is_relative_to(folder) else path) for path in unusable)
         raise DatasetError(
             f"{folder}: {counted(unusable, 'file')} cannot be used: {names}. {next(iter(unusable.values()))}"

@@ -100,8 +100,7 @@ def read_masks(folder: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]
 
 
 def _series(folder: Path) -> DicomSeries:
-    files = slices(folder)
-    if not files:
+    if not (files := slices(folder)):
         raise ScanError(f"{folder} has no DICOM files; the images of the series are needed there.")
     series = series_of(files)
     check_series(series, ("CT", "MR"), "images of CHAOS are needed", by_name=True)

@@ -93,8 +93,7 @@ def read_table(path: Path, needed: Sequence[str], error: type[Planar3DError]) ->
     if not columns:
         return Table((), (), "nothing", "")
     first, *lines = reads[delimiter]
-    twice = sorted({name for name in columns if name and columns.count(name) > 1})
-    if twice:
+    if twice := sorted({name for name in columns if name and columns.count(name) > 1}):
         raise error(f"{path} has the column {twice[0]} more than once; rename one of them.")
     rows = []
     for number, cells in lines:

@@ -94,8 +94,7 @@ class Classes(Targets):
         labels = list(regions_of("classes", self.classes).values())
         if len({label for label, *_ in labels}) < sum(map(len, labels)):
             raise RecipeError(f"classes={','.join(self.classes)}: each class needs its own label.")
-        unknown = sorted(set().union(*self.scored.values()).difference(*labels))
-        if unknown:
+        if unknown := sorted(set().union(*self.scored.values()).difference(*labels)):
             raise RecipeError(f"regions={','.join(self.regions)}: no class has the label {unknown[0]}.")
 
     def foreground(self, probabilities: np.ndarray) -> np.ndarray:

@@ -162,8 +162,7 @@ def _with_features(
     run: Run, number: int, encoder: keras.Model, scans: Sequence[str], samples: ScanSamples, notify: Notify
 ) -> FeatureSamples:
     folders = [run.features(scan, number) for scan in scans]
-    missing = [folder for folder in folders if not folder.is_dir()]
-    if missing:
+    if missing := [folder for folder in folders if not folder.is_dir()]:
         notify(f"computing the encoder's features of {counted(missing, 'scan')}")
     features = [
         compute_features(encoder, voxels, folder, run.recipe, notify)

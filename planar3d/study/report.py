@@ -76,8 +76,7 @@ def _box_plots(results: Results, folder: Path) -> Pictures:
     measures = LESION_BOXES if results.of_lesions else results.measure_set.main
     published = TABLE_2 if results.of_lesions and are_the_challenges(results) else None
     for grid in GRIDS:
-        scans = results.on(grid)
-        if not scans:
+        if not (scans := results.on(grid)):
             continue
         centers = sorted({scan.center for scan in scans})
         groups = {center: [s for s in scans if s.center == center] for center in centers}
@@ -138,12 +137,7 @@ def _overlays(results: Results) -> tuple[Pictures, Pictures, list[str]]:
 
 def _scan_lines(scans: list[ScanScores], measures: Mapping[str, Measure]) -> list[list[str]]:
     return [
-        [
-            scan.scan,
-            scan.center,
-            str(scan.fold),
-            *(score_text(scan.values[name], m.digits) for name, m in measures.items()),
-        ]
+        [scan.scan, scan.center, str(scan.fold), *(score_text(scan.values[n], m.digits) for n, m in measures.items())]
         for scan in sorted(scans, key=lambda scan: (scan.center, scan.scan, scan.fold))
     ]
 

@@ -64,8 +64,7 @@ def find_cases(folder: str | Path) -> Dataset:
         is_empty = os.path.isdir(folder) and not any(folder.iterdir())
         raise DatasetError(f"{folder} {'is empty' if is_empty else f'has {without}'}. {_EXPECTED}")
     cases = sorted((case for case in found if case.images), key=lambda case: case.id)
-    alone = [case.label_map.relative_to(folder) for case in found if not case.images]
-    if alone:
+    if alone := [case.label_map.relative_to(folder) for case in found if not case.images]:
         warnings.warn(
             f"{folder}: {counted(alone, 'label map')} without a scan {is_or_are(alone)} left out: {listed(alone)}. "
             f"If their scans exist, rename them. Expected: {layout.expected}.",
@@ -81,8 +80,7 @@ def find_cases(folder: str | Path) -> Dataset:
     ids = [case.id for case in cases]  # other capitals or accents are the same name to some file systems
     for values, name, called in ((ids, "id", folded), (paths, "scan", str), (masks, "mask", str)):
         times = Counter(map(called, values))
-        twice = sorted(value for value in values if times[called(value)] > 1)
-        if twice:
+        if twice := sorted(value for value in values if times[called(value)] > 1):
             where = ", ".join(str(path) for case, path in first if called(case) == called(twice[0]))
             raise DatasetError(
                 f"{folder} has the {name} {twice[0]} more than once{where and f' ({where})'}; each scan needs its own."

@@ -73,8 +73,7 @@ def _other_images(files: Sequence[Path]) -> dict[tuple[str, str], dict[str, list
     found: dict[tuple[str, str], dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
     for alike in by_stem(path for path in files if suffix(path) and path.parent.name.lower() == "anat"):
         name = _name(alike[0])
-        contrast = _CONTRASTS.get("".join(name.others).lower())
-        if contrast:
+        if contrast := _CONTRASTS.get("".join(name.others).lower()):
             found[name.visit][f"{contrast}ce" if "ce" in name.entities else contrast].append(first_of(alike))
     return found
 
@@ -138,8 +137,7 @@ def find_lesion_masks(dataset: Path, scans: Sequence[Path]) -> tuple[dict[Path, 
                 f"{scan} has {len(its)} lesion masks ({names}); one is needed. Remove the others from the "
                 "derivatives folder, or name the right ones in a CSV table with the columns scan and mask."
             )
-    near = {scan: refused[_subject(scan)] for scan, its in masks.items() if not its}
-    if near:
+    if near := {scan: refused[_subject(scan)] for scan, its in masks.items() if not its}:
         raise DatasetError(" ".join((_missing(dataset, near, len(scans)), *closed.values())))
     return {scan: its[0] for scan, its in masks.items()}, alone
 

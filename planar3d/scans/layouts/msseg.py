@@ -30,8 +30,7 @@ class Msseg(Layout):
         for alike in by_stem(path for path in files if suffix(path)):
             within = alike[0].with_name(stem(alike[0])).relative_to(folder).as_posix()
             for name in (self.scan, self.mask, self.preprocessed):
-                match = re.fullmatch(f"{self.patients}/{name}", within, re.IGNORECASE)
-                if match:
+                if match := re.fullmatch(f"{self.patients}/{name}", within, re.IGNORECASE):
                     patient = folder / match.string[: match.end("id")]
                     found.setdefault(patient, (match, {}))[1][name] = first_of(alike)
         scanned = {match["id"] for match, images in found.values() if self.scan in images}

@@ -165,8 +165,7 @@ def _label_maps(folder: Path, ending: str) -> dict[str, Path]:
 
 
 def _by_name(root: Path, case: str, images: Mapping[int, Path], channels: Sequence[str]) -> dict[str, Path]:
-    beyond = [path for number, path in sorted(images.items()) if number >= len(channels)]
-    if beyond:
+    if beyond := [path for number, path in sorted(images.items()) if number >= len(channels)]:
         raise DatasetError(
             f"{case} has the image {beyond[0].name}, but {root / _DESCRIPTION} names {counted(channels, 'channel')}: "
             f"{', '.join(channels)}. Add its name, or remove the image."
