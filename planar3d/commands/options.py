@@ -50,7 +50,7 @@ Size = Annotated[
     ),
 ]
 Seed = Annotated[int | None, Option("--seed", help="Seed for initialization and shuffling.")]
-Precision = Annotated[str | None, Option("--precision", help="float32, bf16 or float16.")]
+Precision = Annotated[str | None, Option("--precision", help="float32, bf16 (bfloat16) or float16.")]
 Folds = Annotated[
     str | None,
     Option(

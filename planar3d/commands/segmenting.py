@@ -41,7 +41,11 @@ def predict(
     method: Annotated[str, Option("--method", help="shared (faster), windowed (the paper's), auto.")] = "auto",
     engine: Annotated[str, Option("--engine", help="keras, openvino, or auto (the fastest).")] = "auto",
     precision: Annotated[
-        str | None, Option("--precision", help="float32, bf16 or int8; default: bf16 if its mask agrees with float32.")
+        str | None,
+        Option(
+            "--precision",
+            help="float32, bf16 (bfloat16) or int8; default, with --engine auto: bf16 if its mask agrees with float32.",
+        ),
     ] = None,
     batch_size: Annotated[int, Option("--batch-size", min=1, help="Windows per batch, with --method windowed.")] = 1,
     probability: Annotated[bool, Option("--probability", help="Also write the map of lesion probabilities.")] = False,

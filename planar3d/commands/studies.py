@@ -137,7 +137,7 @@ def report(
     out: Annotated[Path, Argument(help="A run folder, or an output folder of predict.")],
     as_json: AsJson = False,
 ) -> None:
-    """Write the report of a run folder, with tables 2 and 3, or of an output folder of predict."""
+    """Write the report of a run folder, with the paper's tables, or of an output folder of predict."""
     from planar3d.study.cohort_folder import CohortFolder
     from planar3d.study.cohort_report import write_cohort_report
     from planar3d.study.report import write_report

@@ -89,7 +89,7 @@ def depth_factors(network: keras.Model, depth_pooling: str | Sequence[int]) -> d
     if len(factors) != len(levels) or not all(map(is_whole, factors)) or None in factors:
         raise ConversionError(
             f"depth_pooling={factors}: {network.name} reduces rows and columns at {counted(levels, 'level')} (where "
-            f"they are already reduced by {', '.join(map(str, levels)) or 'nothing'}), so as many whole numbers are "
+            f"they are already reduced by {', '.join(map(str, levels)) or 'nothing'}), so a whole number for each is "
             "needed."
         )
     by_level = dict(zip(levels, factors, strict=True))

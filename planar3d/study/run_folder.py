@@ -135,8 +135,8 @@ def check_with_network(recipe: Recipe) -> None:
         if length is None and (divisor > 1 or recipe.training.batch_size > 1):
             needed = f"multiples of {divisor}" if divisor > 1 else "samples of one size in a batch"
             raise RecipeError(
-                f"training samples have all {axis} of a scan, in which scans differ, but {recipe.network.name} needs "
-                f"{needed}; set the length of a tile along that axis."
+                f"training samples have all {axis} of a scan, whose number differs between scans, but "
+                f"{recipe.network.name} needs {needed}; set the length of a tile along that axis."
             )
     is_file = Path(recipe.network.encoder_weights).is_file()  # which may not fit
     network = initial_network(recipe if is_file else recipe.changed(encoder_weights="none"))

@@ -67,8 +67,8 @@ class Brats(Layout):
         by_mark = {_mark(case.id, case.images): case.id for case in cases}
         if len(by_mark) > 1:
             raise DatasetError(
-                f"{folder} has cases named as until 2022 ({by_mark['_']}) and as from 2023 on ({by_mark['-']}), whose "
-                "labels differ; keep one kind in a folder."
+                f"{folder} has cases with the names used until 2022 ({by_mark['_']}) and from 2023 on "
+                f"({by_mark['-']}), whose labels differ; keep one kind in a folder."
             )
         if any(_CHILD.fullmatch(case.id) for case in cases):
             return None

@@ -146,7 +146,7 @@ def test_a_case_without_its_label_map_is_named_but_validation_sets_are_left_out_
 def test_two_naming_schemes_are_not_mixed(tmp_path):
     _write(tmp_path, "2021", (1,))
     _write(tmp_path, "2023", (1,))
-    with pytest.raises(DatasetError, match=r"until 2022 \(BraTS2021_0.* and as from 2023 on \(BraTS-GLI-0"):
+    with pytest.raises(DatasetError, match=r"until 2022 \(BraTS2021_0.* and from 2023 on \(BraTS-GLI-0"):
         find_cases(tmp_path)
     _save(tmp_path / "BraTS2021_00001/BraTS2021_00001-t2f.nii.gz", np.zeros(SHAPE, np.int16))
     with pytest.raises(DatasetError, match=r"has BraTS2021_00001-t2f.nii.gz and BraTS2021_00001_flair.nii.gz, both"):
