@@ -123,6 +123,8 @@ def _draw_curves(axes: "Axes", name: str, history: Mapping[str, np.ndarray]) -> 
         epochs = history.get("epoch", np.arange(1, len(values) + 1))
         # A single epoch is a point, which a line would not show.
         axes.plot(epochs, values, color=colour, linewidth=1.5, marker="." if len(values) < 3 else None)
+        if len(values) == 1:
+            axes.set_xlim(epochs[0] - 1, epochs[0] + 1)  # else there are ticks between epochs
         if column != name:
             best = np.nanargmin(values) if name == "loss" else np.nanargmax(values)
             axes.plot(epochs[best], values[best], "o", color=colour, markersize=5)

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from planar3d.evaluation.challenges import ALL_MEASURES
-from planar3d.evaluation.charts import box_plots, learning_curves
+from planar3d.evaluation.charts import _draw_curves, box_plots, learning_curves
 from planar3d.evaluation.published import TABLE_2
 from planar3d.evaluation.scores import MEASURES
 
@@ -45,6 +46,14 @@ def test_a_fold_of_one_epoch_or_of_nothing_is_no_obstacle(tmp_path):
     path = learning_curves(histories, tmp_path / "curves.png")
     empty = learning_curves({1: {}, 2: {}, 3: {}}, tmp_path / "empty.png")
     assert count(path, VALIDATION) > count(empty, VALIDATION)
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 30])
+def test_epochs_are_whole_numbers(epochs):
+    axes = Figure().subplots()
+    _draw_curves(axes, "loss", history(epochs, *NAMES))
+    ticks = [tick for tick in axes.get_xticks() if axes.get_xlim()[0] <= tick <= axes.get_xlim()[1]]
+    assert ticks and all(tick == round(tick) for tick in ticks)
 
 
 FEW = list(MEASURES)[:3]  # any are drawn, see below, and few faster
