@@ -45,7 +45,7 @@ def PlanarVGG16(
         name: the model's name.
 
     Returns:
-        A model with output (batch, depth', rows / 16, cols / 16, 512): the output of `block5_conv3`, where depth' is
+        A model that gives the output of `block5_conv3`, (batch, depth', rows / 16, cols / 16, 512), where depth' is
         depth / 16 with `depth_pooling` and depth without.
 
     Raises:

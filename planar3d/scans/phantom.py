@@ -68,7 +68,7 @@ def write_phantom(
         progress: called with a line for each scan written.
 
     Returns:
-        The scans' names: `01PHANTOM1`, or `BraTS_01PHANTOM1`, is the first of center 01.
+        The scans' names; `01PHANTOM1`, or `BraTS_01PHANTOM1`, is the first of center 01.
 
     Raises:
         DatasetError: a number is out of range, the layout is unknown, or the folder has another phantom.

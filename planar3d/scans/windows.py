@@ -113,7 +113,7 @@ def cut_windows(volume: np.ndarray, depth: int = 16, stride: int = 8) -> np.ndar
         stride: slices from one window to the next; depth - stride must be even, 0 < stride <= depth.
 
     Returns:
-        (windows, depth, …): a read-only view if the windows end with the volume; otherwise a view of a copy that is
+        (windows, depth, …), a read-only view if the windows end with the volume; otherwise a view of a copy that is
         padded at its end with the last slice.
 
     Raises:
@@ -139,8 +139,8 @@ def compose(windows: np.ndarray, stride: int = 8, slices: int | None = None) -> 
         slices: slices of the volume, if the windows reach beyond its end; default: all.
 
     Returns:
-        (slices, …). For depth 16 and stride 8: slices 1-12 of the first window, 5-12 of each middle one, 5-16 of the
-        last (counted from 1).
+        (slices, …). For depth 16 and stride 8 these are slices 1-12 of the first window, 5-12 of each middle one, and
+        5-16 of the last (counted from 1).
 
     Raises:
         ValueError: wrong stride, or more slices than the windows cover.

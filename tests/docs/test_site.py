@@ -1,5 +1,6 @@
 """The documentation: it builds without warnings, needs no connection, and says of the code what the code says."""
 
+import ast
 import html
 import os
 import re
@@ -73,6 +74,19 @@ def test_every_public_name_is_in_the_reference(site):
     for name in set(planar3d.__all__) - {"__version__"}:
         assert re.search(rf"\b{name}\b", text), name
     assert "planar3d.PlanarResUNet" in text and "input_shape" in text
+
+
+def test_what_functions_return_is_whole_in_the_reference(site):
+    """A colon in the first line would make what precedes it a type, without its parentheses."""
+    text = " ".join(read(site, "reference/python.html").split())
+    defined = [node for path in ROOT.glob("planar3d/**/*.py") for node in ast.parse(path.read_text("utf-8")).body]
+    lines = {
+        f"{node.name}: {line}": line.replace("`", "")
+        for node in defined
+        if getattr(node, "name", "") in planar3d.__all__
+        for line in re.findall(r"^Returns:\n +(.*)", ast.get_docstring(node) or "", re.M)
+    }
+    assert len(lines) > 20 and [place for place, line in lines.items() if line not in text] == []
 
 
 @pytest.mark.parametrize(
