@@ -200,11 +200,9 @@ def _at_home(word: str) -> str:
 
 
 def _as_sentence(message: Warning | str, category: type[Warning], *place: Any, **line: Any) -> str:
-    return (
-        f"Warning: {visible(str(message))}\n"
-        if category is Planar3DWarning
-        else _in_full(message, category, *place, **line)
-    )
+    if category is Planar3DWarning:
+        return f"Warning: {visible(str(message))}\n"
+    return _in_full(message, category, *place, **line)
 
 
 def _fail(sentence: str) -> None:

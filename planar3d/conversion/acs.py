@@ -6,7 +6,6 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from planar3d.graph.description import Layer, Shape
 from planar3d.graph.layers import KINDS, LayerKind, macs_at_outputs
 from planar3d.sections import check_choice
 
@@ -138,8 +137,7 @@ class ACSConv3D(layers.Conv2D):
         return ops.conv(inputs, kernel, self.strides, self.padding, None, self.dilation_rate[0])
 
 
-def _macs(layer: Layer, taken: Shape, output: Shape) -> int:
-    return (1 if layer.variant == "acs" else 3) * macs_at_outputs(layer, taken, output)
-
-
-KINDS["ACSConv3D"] = LayerKind(macs=_macs, settings=("variant",))
+KINDS["ACSConv3D"] = LayerKind(
+    macs=lambda layer, *shapes: (1 if layer.variant == "acs" else 3) * macs_at_outputs(layer, *shapes),
+    settings=("variant",),
+)

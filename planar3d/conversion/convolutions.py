@@ -93,12 +93,7 @@ def separable(layer: layers.SeparableConv2D, place: Place) -> list[Step]:
     first = convolution(layer, place, "depthwise", f"{layer.name}_depthwise")
     kernel = layer.pointwise_kernel
     pointwise = layers.Conv3D(
-        layer.filters,
-        1,
-        name=layer.name,
-        **_shared(layer),
-        **_objects(layer, "pointwise", kernel.shape, 0),
-        **_ZEROS,
+        layer.filters, 1, name=layer.name, **_shared(layer), **_objects(layer, "pointwise", kernel.shape, 0), **_ZEROS
     )
     arrays = [Taken(kernel, partial(np.expand_dims, axis=0)), *_bias(layer)]
     return [*first, Step(pointwise, arrays, "planar", _initializers(layer, "pointwise"))]

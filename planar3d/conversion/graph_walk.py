@@ -13,7 +13,7 @@ from planar3d.conversion import channels, operations
 from planar3d.conversion.choices import PLANAR, KernelMapping
 from planar3d.conversion.held_objects import check_activation, has_weights
 from planar3d.conversion.layer_rules import RULES
-from planar3d.conversion.place import Layout, Names, Place, Step, Taken, fill, is_same
+from planar3d.conversion.place import Layout, Place, Step, Taken, fill, is_same, tell_apart
 from planar3d.conversion.transfer_report import TransferredLayer
 from planar3d.errors import ConversionError
 from planar3d.graph.keras_graph import arguments_with, as_graph, is_graph, name_of, nodes_of, operation_of
@@ -43,7 +43,7 @@ class GraphWalk:
         `prefix` are the networks around this one, before names of layers in errors and in the report.
         """
         known = {id(flat): volume for flat, volume in zip(network.inputs, inputs, strict=True)}
-        names = Names(operation.name for operation in network.operations)
+        names = {operation.name for operation in network.operations}
         for node in nodes_of(network):
             self._fit_channels(node, known, names)
             self._part_paddings(node, known, names)
@@ -56,7 +56,7 @@ class GraphWalk:
             name=name,
         )
 
-    def _applied(self, node: Any, volumes: Sequence[Any], prefix: str, names: Names) -> list[Any]:
+    def _applied(self, node: Any, volumes: Sequence[Any], prefix: str, names: set[str]) -> list[Any]:
         operation = node.operation
         try:
             place = self._place(node, volumes, prefix)
@@ -66,12 +66,12 @@ class GraphWalk:
             steps, is_new = self._steps_at(operation, place, volumes, prefix)
             if is_new:
                 for step in steps:
-                    names.tell_apart(step.operation, operation, again=bool(self.made[id(operation)]))
+                    tell_apart(names, step.operation, operation, again=bool(self.made[id(operation)]))
             first, *others = steps
             apply, source = first.operation, volumes[0]
             if others and type(apply) is type(operation_of(source)) is keras.layers.ZeroPadding3D:
                 apply, args = _padded_once(operation_of(source), apply), (operation_of(source).input,)
-                names.tell_apart(apply)
+                tell_apart(names, apply)
             result = apply(*args, **kwargs)
             for step in others:
                 result = tree.map_structure(step.operation, result)
@@ -167,7 +167,7 @@ class GraphWalk:
             channels=volumes[0].shape[-1],
         )
 
-    def _fit_channels(self, node: Any, known: dict[int, Any], names: Names) -> None:
+    def _fit_channels(self, node: Any, known: dict[int, Any], names: set[str]) -> None:
         """Restore the 2D network's channels for a layer that needs them."""
         operation = node.operation
         # A layer used in several places may have other channels in each, with the same weights.
@@ -179,12 +179,9 @@ class GraphWalk:
             if given != wanted:
                 name = f"{name_of(flat)}_channels"
                 step = channels.spreading(given, wanted, name, getattr(operation, "dtype_policy", None))
-                names.tell_apart(step.operation)
-                volume = known[id(flat)]
-                if "float" not in volume.dtype:
-                    volume = keras.ops.cast(volume, step.operation.compute_dtype)
-                known[id(flat)] = step.operation(volume)
-                self._fill([step], None, "")
+                if "float" not in known[id(flat)].dtype:
+                    known[id(flat)] = keras.ops.cast(known[id(flat)], step.operation.compute_dtype)
+                self._insert(step, flat, known, names)
 
     def _fill(self, steps: Sequence[Step], source: Any, prefix: str) -> None:
         """Set the weights of a 2D layer's steps, or of a new layer, and report them."""
@@ -192,14 +189,18 @@ class GraphWalk:
             fill(step, source, prefix)
             self.rows.append(TransferredLayer.of(source, step, prefix))
 
-    def _part_paddings(self, node: Any, known: dict[int, Any], names: Names) -> None:
+    def _part_paddings(self, node: Any, known: dict[int, Any], names: set[str]) -> None:
         """Put a layer between a padding and a convolution that pads: TensorFlow's graphs by oneDNN lose the second."""
         if id(node) in self.padded_twice:
             operation, (flat,) = node.operation, node.input_tensors
             step = Step(keras.layers.MaxPooling3D(1, name=f"{operation.name}_apart", dtype=operation.dtype_policy))
-            names.tell_apart(step.operation)
-            known[id(flat)] = step.operation(known[id(flat)])
-            self._fill([step], None, "")
+            self._insert(step, flat, known, names)
+
+    def _insert(self, step: Step, flat: Any, known: dict[int, Any], names: set[str]) -> None:
+        """Apply a new layer to the 3D tensor of a 2D tensor."""
+        tell_apart(names, step.operation)
+        known[id(flat)] = step.operation(known[id(flat)])
+        self._fill([step], None, "")
 
     def _check(self, node: Any, volumes: Sequence[Any], outputs: Sequence[Any]) -> None:
         """Raise a `ValueError` unless the plane has its 2D shape, to detect wrong counterparts."""

@@ -1,6 +1,6 @@
 """Input and output of conversion rules: a 2D layer at its place, depth in 3D, and the 3D steps with their weights."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -113,20 +113,13 @@ class Step:
     kept: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Names:
-    """The unique names of a network's operations."""
-
-    def __init__(self, taken: Iterable[str]) -> None:
-        """Names of the 2D network are reserved."""
-        self.taken = set(taken)
-
-    def tell_apart(self, made: Any, source: Any = None, again: bool = False) -> None:
-        """Give a new layer a unique name; the name of its 2D layer on the first use."""
-        name, number = made.name, 1
-        while made.name in self.taken and (again or source is None or made.name != source.name):
-            made.name = f"{name}_{number}"
-            number += 1
-        self.taken.add(made.name)
+def tell_apart(taken: set[str], made: Any, source: Any = None, again: bool = False) -> None:
+    """Give a new layer a name that is not taken yet; the name of its 2D layer on the first use."""
+    name, number = made.name, 1
+    while made.name in taken and (again or source is None or made.name != source.name):
+        made.name = f"{name}_{number}"
+        number += 1
+    taken.add(made.name)
 
 
 Rule = Callable[[Any, Place], list[Step]]

@@ -63,13 +63,9 @@ def in_int8(network: Description, greatest: Mapping[str, float]) -> Description:
 
     It is given by the layer's name, for outputs without negative values; larger ones are cut off.
     """
-
-    def noted(layer: Layer) -> Layer:
-        if layer.name not in greatest:
-            return layer
-        return replace(layer, settings={**layer.settings, _GREATEST: greatest[layer.name]})
-
-    return replace(network, layers=tuple(map(noted, network.layers)))
+    noted = {name: {_GREATEST: value} for name, value in greatest.items()}
+    layers = (replace(layer, settings={**layer.settings, **noted.get(layer.name, {})}) for layer in network.layers)
+    return replace(network, layers=tuple(layers))
 
 
 def greatest_of(layer: Layer | None) -> float | None:

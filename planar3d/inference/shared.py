@@ -98,7 +98,9 @@ class SharedInference:
         for number, (start, piece) in enumerate(windows.items(), start=1):
             while computed < start + plan.reached(piece):
                 places = [rings[n].append(start // per_entry(n) + plan.oldest(n, piece)) for n in rings]
-                compute([as_input(_chunk(voxels, computed, plan.chunk))], places)
+                # Beyond the end the last slice repeats, as in `cut_windows`.
+                slices = np.minimum(np.arange(computed, computed + plan.chunk), len(voxels) - 1)
+                compute([as_input(voxels[slices])], places)
                 computed += plan.chunk
             stretches = [rings[node].stretch(start // per_entry(node), *ends) for node, ends in piece.inputs]
             program = program_for(piece, [stretch.shape for stretch in stretches])
@@ -139,8 +141,3 @@ def _aligned(shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
     raw = np.empty(size + ALIGNMENT, np.uint8)
     first = -raw.ctypes.data % ALIGNMENT
     return raw[first : first + size].view(dtype).reshape(shape)
-
-
-def _chunk(voxels: np.ndarray, start: int, length: int) -> np.ndarray:
-    """Slices of a scan; beyond its end the last slice repeats, as in `cut_windows`."""
-    return voxels[np.minimum(np.arange(start, start + length), len(voxels) - 1)]

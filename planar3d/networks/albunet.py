@@ -7,14 +7,8 @@ import keras
 from keras import layers
 
 from planar3d.conversion.convert import convert
-from planar3d.networks.architecture import (
-    Architecture,
-    check_input_shape,
-    groups_by_prefix,
-    output_layer,
-    own_arguments,
-)
-from planar3d.networks.decoders import convolved
+from planar3d.networks.architecture import Architecture, check_input_shape, groups_by_prefix, own_arguments
+from planar3d.networks.decoders import convolved, output_layer
 from planar3d.networks.encoder_weights import EncoderWeights, fill_flat, known_source, with_weights
 from planar3d.networks.resnet import ResNet34, with_random_biases
 

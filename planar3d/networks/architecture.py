@@ -11,7 +11,7 @@ import numpy as np
 from planar3d.errors import RecipeError, WeightsError
 from planar3d.graph.keras_graph import check_channels_last
 from planar3d.scans.labels import Targets
-from planar3d.sections import Section, check_choice, whole
+from planar3d.sections import Section
 from planar3d.transfer.weight_places import places_of
 
 Arguments = Mapping[str, Any]
@@ -111,23 +111,6 @@ def check_depth(input_shape: Sequence[int | None], least: int, most: int, whose:
     if depth is None or not least <= depth <= most:
         allowed = f"{least} to {most}" if least < most else f"{most}"
         raise ValueError(f"input_shape={tuple(input_shape)}: with its factors {whose} takes {allowed} slices.")
-
-
-def output_layer(
-    channels: int,
-    kernel_size: int,
-    activation: str,
-    name: str,
-    convolution: type[keras.Layer] = keras.layers.Conv3D,
-    **settings: Any,
-) -> keras.Layer:
-    """The last convolution of a network; a `ValueError` for no channels, or the softmax of one."""
-    whole("output channels", channels, 1, ValueError)
-    check_choice("activation", activation, ("sigmoid", "softmax"), ValueError)
-    if activation == "softmax" and channels == 1:
-        raise ValueError("The softmax of one output is 1 everywhere; use activation='sigmoid', or two or more outputs.")
-    # The loss takes logarithms, so probabilities are float32 in every precision.
-    return convolution(channels, kernel_size, activation=activation, dtype="float32", name=name, **settings)
 
 
 def groups_by_prefix(beginnings: Mapping[str, str | tuple[str, ...]]) -> Callable[[keras.Model], dict[str, list[str]]]:

@@ -1,6 +1,6 @@
-"""The decoder shared by the networks of Messaoudi et al. 2023: upsampling, skip connection, two convolutions.
+"""Blocks that networks share: a normalized convolution, the output, and the decoder of Messaoudi et al. 2023.
 
-It is 3D, or planar: the 2D decoder applied to each slice.
+The decoder is 3D, or planar: the 2D decoder applied to each slice.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,6 +11,7 @@ import keras
 from keras import layers
 
 from planar3d.networks.resnet import NORMALIZATION
+from planar3d.sections import check_choice, whole
 
 Norm = Literal["batch", "instance"]
 # With torch's defaults; "instance" normalizes each channel of a sample separately, with scale and offset.
@@ -71,3 +72,20 @@ def decoded(
         for number in (1, 2):
             x = convolved(x, width, f"{name}_{number}", kernel, norm=norm, activation=activation)
     return x
+
+
+def output_layer(
+    channels: int,
+    kernel_size: int,
+    activation: str,
+    name: str,
+    convolution: type[keras.Layer] = layers.Conv3D,
+    **settings: Any,
+) -> keras.Layer:
+    """The last convolution of a network; a `ValueError` for no channels, or the softmax of one."""
+    whole("output channels", channels, 1, ValueError)
+    check_choice("activation", activation, ("sigmoid", "softmax"), ValueError)
+    if activation == "softmax" and channels == 1:
+        raise ValueError("The softmax of one output is 1 everywhere; use activation='sigmoid', or two or more outputs.")
+    # The loss takes logarithms, so probabilities are float32 in every precision.
+    return convolution(channels, kernel_size, activation=activation, dtype="float32", name=name, **settings)

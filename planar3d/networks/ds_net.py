@@ -9,15 +9,8 @@ from keras import layers
 
 from planar3d.conversion.convert import convert
 from planar3d.graph.reach import halves
-from planar3d.networks.architecture import (
-    Architecture,
-    check_depth,
-    check_input_shape,
-    groups_by_prefix,
-    output_layer,
-    own_arguments,
-)
-from planar3d.networks.decoders import convolved, decoded
+from planar3d.networks.architecture import Architecture, check_depth, check_input_shape, groups_by_prefix, own_arguments
+from planar3d.networks.decoders import convolved, decoded, output_layer
 from planar3d.networks.efficientnet import SKIPS, noisy_student, noisy_student_encoder
 from planar3d.networks.encoder_weights import EncoderWeights, with_weights
 from planar3d.networks.settings import DSNetSettings

@@ -6,14 +6,8 @@ import keras
 from keras import layers
 
 from planar3d.conversion.convert import convert
-from planar3d.networks.architecture import (
-    Architecture,
-    check_input_shape,
-    groups_by_prefix,
-    output_layer,
-    own_arguments,
-)
-from planar3d.networks.decoders import Norm, convolved, decoded
+from planar3d.networks.architecture import Architecture, check_input_shape, groups_by_prefix, own_arguments
+from planar3d.networks.decoders import Norm, convolved, decoded, output_layer
 from planar3d.networks.efficientnet import SKIPS, noisy_student, noisy_student_encoder
 from planar3d.networks.encoder_weights import EncoderWeights, with_weights
 from planar3d.sections import check_choice

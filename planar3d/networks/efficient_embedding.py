@@ -9,14 +9,8 @@ import numpy as np
 from keras import layers
 
 from planar3d.conversion.convert import convert
-from planar3d.networks.architecture import (
-    Architecture,
-    check_depth,
-    check_input_shape,
-    groups_by_prefix,
-    output_layer,
-    own_arguments,
-)
+from planar3d.networks.architecture import Architecture, check_depth, check_input_shape, groups_by_prefix, own_arguments
+from planar3d.networks.decoders import output_layer
 from planar3d.networks.efficientnet import EfficientNet
 from planar3d.networks.encoder_weights import EncoderWeights, fill_flat, known_source, with_weights
 from planar3d.networks.settings import EfficientEmbeddingSettings

@@ -9,14 +9,8 @@ from keras import layers
 
 from planar3d.conversion.channels import fitted
 from planar3d.conversion.convert import convert
-from planar3d.networks.architecture import (
-    Architecture,
-    check_input_shape,
-    groups_by_prefix,
-    output_layer,
-    own_arguments,
-)
-from planar3d.networks.decoders import convolved
+from planar3d.networks.architecture import Architecture, check_input_shape, groups_by_prefix, own_arguments
+from planar3d.networks.decoders import convolved, output_layer
 from planar3d.networks.efficientnet import (
     COARSEST,
     NOISY_STUDENT,

@@ -15,9 +15,9 @@ from planar3d.networks.architecture import (
     Arguments,
     check_input_shape,
     layers_with_weights,
-    output_layer,
     own_arguments,
 )
+from planar3d.networks.decoders import output_layer
 from planar3d.networks.encoder_weights import EncoderWeights, with_weights
 from planar3d.networks.encoders import ENCODERS, levels_of
 from planar3d.networks.settings import PlanarResUNetSettings
@@ -87,7 +87,13 @@ def PlanarResUNet(
     if isinstance(encoder, keras.Model):
         levels = levels_of(encoder)
     else:
-        _check(input_shape, encoder, encoder_depth, encoder_range)
+        check_choice("encoder", encoder, ENCODERS, ValueError)
+        if not isinstance(encoder_depth, int | np.integer) or encoder_depth < 1 or encoder_depth % 2 == 0:
+            raise ValueError(
+                f"encoder_depth={encoder_depth}: an odd number of slices is needed, with one in the center."
+            )
+        check_choice("encoder_range", encoder_range, ("unit", "imagenet"), ValueError)
+        check_input_shape(input_shape, ENCODERS[encoder].divisors, encoder)
         # Weights for the whole network replace encoder weights.
         filled = encoder_weights if weights is None else None
         levels = ENCODERS[encoder].levels(
@@ -148,14 +154,6 @@ def _bridge(x: Any, filters: int) -> Any:
     for name in ("conv51", "conv52"):
         y = layers.Conv3D(filters, (1, 3, 3), padding="same", activation="relu", name=name)(y)
     return layers.Concatenate(name="conc52")([x, y])
-
-
-def _check(input_shape: Sequence[int | None], encoder: str, encoder_depth: int, encoder_range: str) -> None:
-    check_choice("encoder", encoder, ENCODERS, ValueError)
-    if not isinstance(encoder_depth, int | np.integer) or encoder_depth < 1 or encoder_depth % 2 == 0:
-        raise ValueError(f"encoder_depth={encoder_depth}: an odd number of slices is needed, with one in the center.")
-    check_choice("encoder_range", encoder_range, ("unit", "imagenet"), ValueError)
-    check_input_shape(input_shape, ENCODERS[encoder].divisors, encoder)
 
 
 def _kernels(mapping: str, alpha: Sequence[float] | None, depth: int) -> KernelMapping:

@@ -17,6 +17,7 @@ from planar3d.networks.model_card import check_card, write_about
 from planar3d.networks.registry import recipe_network
 from planar3d.networks.weights_file import load_network, read_recipe
 from planar3d.recipes import Recipe
+from planar3d.transfer.guards import items_in
 
 LARGEST_FILE = 50_000_000
 # Compressed arrays take longer to load, so they must save at least a tenth.
@@ -95,14 +96,12 @@ def _refuse_what_is_lost(network: keras.Model) -> None:
 
 
 def _copy_halved(source: h5py.File, target: h5py.File) -> None:
-    def copy(name: str, item: h5py.Group | h5py.Dataset) -> None:
+    for name, item in items_in(source):
         if isinstance(item, h5py.Dataset):
             made = _store(target, name, item[()].astype(np.float16))
         else:
             made = target.require_group(name)
         made.attrs.update(item.attrs)
-
-    source.visititems(copy)
     target.attrs.update(source.attrs)
 
 

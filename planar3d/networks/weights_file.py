@@ -13,15 +13,7 @@ from planar3d.networks.descriptions import asks_for_one_network, keep_descriptio
 from planar3d.recipes import PAPER, Recipe
 from planar3d.recipes.recipe import check_recipe
 from planar3d.transfer.array_files import Arrays, read_directly
-from planar3d.transfer.metadata import (
-    CARD,
-    NETWORK,
-    RECIPE,
-    measures_in,
-    plain_text,
-    read_metadata,
-    recipe_in,
-)
+from planar3d.transfer.metadata import CARD, NETWORK, RECIPE, measures_in, plain_text, read_metadata, recipe_in
 from planar3d.transfer.published_models import card_since, find_model
 from planar3d.transfer.rehearsal import State, digest_of, rehearse, trust
 from planar3d.transfer.transplant import transplant

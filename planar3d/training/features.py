@@ -63,11 +63,7 @@ def _features(network: keras.Model, recipe: Recipe) -> list[Any]:
 
 
 def compute_features(
-    encoder: keras.Model,
-    voxels: np.ndarray,
-    folder: Path,
-    recipe: Recipe,
-    notify: Notify = lambda text: None,
+    encoder: keras.Model, voxels: np.ndarray, folder: Path, recipe: Recipe, notify: Notify = lambda text: None
 ) -> list[np.ndarray]:
     """Open the features of a scan, or compute them if they do not exist.
 

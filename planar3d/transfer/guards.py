@@ -72,6 +72,13 @@ def read_array(dataset: h5py.Dataset, path: str) -> np.ndarray:
     return array.astype(np.float32) if array.dtype == np.float16 else array
 
 
+def items_in(group: h5py.Group) -> list[tuple[str, h5py.Group | h5py.Dataset]]:
+    """All groups and data sets within a group, by their paths."""
+    found: list[tuple[str, h5py.Group | h5py.Dataset]] = []
+    group.visititems(lambda name, item: found.append((name, item)))
+    return found
+
+
 def texts(group: h5py.Group, name: str) -> list[str]:
     """An attribute with names, as bytes or str, whole or in Keras' numbered pieces (`layer_names0`, …)."""
     numbered = (f"{name}{number}" for number in count())

@@ -6,13 +6,13 @@ order. A whole model has the same under `model_weights`.
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
 
 from planar3d.files import written_beside
-from planar3d.transfer.guards import NUMBERS, read_array, texts
+from planar3d.transfer.guards import NUMBERS, items_in, read_array, texts
 from planar3d.transfer.weight_places import AUTOMATIC, short_names
 
 if TYPE_CHECKING:
@@ -39,13 +39,8 @@ def read_legacy(group: h5py.Group) -> dict[str, np.ndarray]:
     as those of the network itself, keep their own names.
     """
     found: dict[str, np.ndarray] = {}
-    rest: dict[str, h5py.Dataset] = {}
-
-    def look(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset) and item.dtype.kind in NUMBERS:
-            rest[name] = item
-
-    group.visititems(look)
+    sets = {name: item for name, item in items_in(group) if isinstance(item, h5py.Dataset)}
+    rest = {name: dataset for name, dataset in sets.items() if dataset.dtype.kind in NUMBERS}
     for layer in texts(group, "layer_names"):
         names = texts(group[layer], "weight_names")
         arrays = [read_array(group[layer][name], f"{layer}/{name}") for name in names]

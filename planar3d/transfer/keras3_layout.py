@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 
 from planar3d.errors import WeightsError
-from planar3d.transfer.guards import SizeBudget, opened, read_array
+from planar3d.transfer.guards import SizeBudget, items_in, opened, read_array
 from planar3d.transfer.metadata import read_configuration
 from planar3d.transfer.weight_places import short_names
 
@@ -83,15 +83,8 @@ def _read_member(archive: zipfile.ZipFile, name: str, path: Path) -> bytes:
 
 def _groups(file: h5py.File) -> dict[str, h5py.Group]:
     """The variables of each layer, by its group; those of the network itself are in the group without a name."""
-    groups: dict[str, h5py.Group] = {}
-
-    def look(name: str, item: Any) -> None:
-        group, _, last = name.rpartition("/")
-        if last == "vars" and isinstance(item, h5py.Group):
-            groups[group] = item
-
-    file.visititems(look)
-    return groups
+    places = ((*name.rpartition("/"), item) for name, item in items_in(file))
+    return {group: item for group, _, last, item in places if last == "vars" and isinstance(item, h5py.Group)}
 
 
 def _configured_names(config: Mapping[str, Any], prefix: str = "layers") -> dict[str, str]:

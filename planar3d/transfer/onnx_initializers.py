@@ -56,7 +56,8 @@ def read_onnx(path: Path) -> dict[str, np.ndarray]:
         return found
 
     convolutions: list[Any] = [n for n in graph.node if n.op_type == "Conv" and n.input[1] in tensors]
-    kernels = [_channels_last(array(node.input[1])) for node in convolutions]
+    # From (cout, cin, *window) to (*window, cin, cout).
+    kernels = [np.ascontiguousarray(np.moveaxis(array(node.input[1]), (0, 1), (-1, -2))) for node in convolutions]
     normalized = any(node.op_type.endswith("Normalization") for node in graph.node)  # VGG-16 is without
     layers = [] if normalized else layers_by_shapes([kernel.shape for kernel in kernels])
     layers = layers or [_layer_name(node.input[1]) for node in convolutions]
@@ -66,11 +67,6 @@ def read_onnx(path: Path) -> dict[str, np.ndarray]:
         if len(node.input) > 2 and node.input[2] in tensors:
             arrays[f"{layer}/bias"] = array(node.input[2])
     return arrays
-
-
-def _channels_last(kernel: np.ndarray) -> np.ndarray:
-    """(cout, cin, *window) → (*window, cin, cout)."""
-    return np.ascontiguousarray(np.moveaxis(kernel, (0, 1), (-1, -2)))
 
 
 def _layer_name(initializer: str) -> str:

@@ -65,7 +65,8 @@ def find_model(model: str | os.PathLike[str]) -> Path:
         raise WeightsError(
             f"{name or 'An empty name'} does not exist; name a weights file, or a published model: {', '.join(table)}."
         )
-    for folder in _folders():
+    named = os.environ.get("PLANAR3D_WEIGHTS")
+    for folder in [*([Path(named).expanduser()] if named else []), _INSTALLED, _CHECKOUT, cache_folder()]:
         path = folder / table[name].file
         if path.is_file():
             digest = table[name].sha256
@@ -77,11 +78,6 @@ def find_model(model: str | os.PathLike[str]) -> Path:
                 "and replace this file, or use it anyway by giving its path."
             )
     return _downloaded(name, table[name])
-
-
-def _folders() -> list[Path]:
-    named = os.environ.get("PLANAR3D_WEIGHTS")
-    return [*([Path(named).expanduser()] if named else []), _INSTALLED, _CHECKOUT, cache_folder()]
 
 
 def _downloaded(name: str, published: PublishedModel) -> Path:

@@ -33,12 +33,7 @@ KERNELS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 # The names of weights in Keras, of layers with kernels and of normalization.
 _WEIGHTS = {"weight": "kernel", "bias": "bias"}
-_NORMALIZATION = {
-    "weight": "gamma",
-    "bias": "beta",
-    "running_mean": "moving_mean",
-    "running_var": "moving_variance",
-}
+_NORMALIZATION = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
 # A counter in torch's batch normalization, not needed for inference.
 _COUNTER = "num_batches_tracked"
 
