@@ -84,7 +84,9 @@ class ACSConv3D(layers.Conv2D):
 
     def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
         """(batch, depth, rows, cols, filters)."""
-        extents = [self.dilation_rate[0] * (size - 1) for size in self._cube_size()]
+        cube = list(self.kernel_size)
+        cube.insert(self.axis, cube[0])
+        extents = [self.dilation_rate[0] * (size - 1) for size in cube]
         sizes = []
         for number, (length, extent, stride) in enumerate(zip(input_shape[1:4], extents, self.strides, strict=True)):
             lost = extent if self.padding == "valid" and number != self.axis else 0
@@ -113,11 +115,6 @@ class ACSConv3D(layers.Conv2D):
             return ops.concatenate(parts, -1)
         shares = ops.softmax(self.planes) if self.variant == "acs_soft" else ops.full((3,), 1 / 3)
         return sum(part * ops.cast(shares[number], part.dtype) for number, part in enumerate(parts))
-
-    def _cube_size(self) -> list[int]:
-        size = list(self.kernel_size)
-        size.insert(self.axis, self.kernel_size[0])
-        return size
 
     def _in_cube(self, kernel: Any, axis: int) -> Any:
         size = self.kernel_size[0]

@@ -29,7 +29,6 @@ _UNCHANGED = (
     layers.GaussianDropout,
     layers.GaussianNoise,
     layers.Identity,
-    layers.SpatialDropout2D,
 )
 
 Change = Callable[[np.ndarray], np.ndarray]

@@ -79,7 +79,8 @@ class TransferReport:
         """A data frame with one row per layer."""
         with extra("study"):
             import pandas as pd
-        return pd.DataFrame([{**asdict(row), "share": _share(row)} for row in self.rows])
+        shares = [row.transferred / row.parameters if row.parameters else 1.0 for row in self.rows]
+        return pd.DataFrame(map(asdict, self.rows)).assign(share=shares)
 
     def to_json(self) -> dict[str, Any]:
         """The networks, the share, and the rows of layers with weights, as plain lists and numbers."""
@@ -157,10 +158,6 @@ def save_converted(model3d: keras.Model, path: str | Path, *, provenance: str, l
 
 def _shapes(weights: Sequence[Any]) -> Shapes:
     return tuple(tuple(weight.shape) for weight in weights)
-
-
-def _share(row: TransferredLayer) -> float:
-    return row.transferred / row.parameters if row.parameters else 1.0
 
 
 def _named(name: str, kind: str) -> str:

@@ -110,15 +110,9 @@ class SlicewiseConv3D(layers.Conv3D):
         if self.padding == "same" and reach:
             inputs = ops.pad(inputs, [(0, 0), (reach // 2, reach - reach // 2), (0, 0), (0, 0), (0, 0)])
         depth = inputs.shape[1] - reach
-        terms = [
-            ops.conv(
-                _slices(inputs[:, tap * dilation : tap * dilation + depth]),
-                self.kernel[tap],
-                padding=self.padding,
-                dilation_rate=list(self.dilation_rate[1:]),
-            )
-            for tap in range(taps)
-        ]
+        convolve = functools.partial(ops.conv, padding=self.padding, dilation_rate=list(self.dilation_rate[1:]))
+        stretches = [_slices(inputs[:, tap * dilation : tap * dilation + depth]) for tap in range(taps)]
+        terms = [convolve(stretch, self.kernel[tap]) for tap, stretch in enumerate(stretches)]
         return _finished(self, functools.reduce(ops.add, terms), depth)
 
 

@@ -177,8 +177,7 @@ def _plain(value: Any) -> Any:
     """A setting, with tuples instead of lists."""
     if isinstance(value, list):
         return tuple(map(_plain, value))
-    if not isinstance(value, (bool, int, float, str, type(None))) or (
-        isinstance(value, int) and abs(value) > _LARGEST_NUMBER
-    ):
+    is_plain = isinstance(value, bool | int | float | str | None)
+    if not is_plain or (isinstance(value, int) and abs(value) > _LARGEST_NUMBER):
         raise ValueError(f"{value!r} is not a valid setting of a layer")
     return value

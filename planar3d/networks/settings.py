@@ -116,12 +116,4 @@ class DXNetSettings(Network):
     stem: Literal["normal", "fitted"] = "normal"  # as for Omnia-Net
 
 
-_ALL = (
-    PlanarResUNetSettings,
-    AlbuNetSettings,
-    EfficientEmbeddingSettings,
-    DSNetSettings,
-    OmniaNetSettings,
-    DXNetSettings,
-)
-NETWORKS: dict[str, type[Network]] = {made.name: made for made in _ALL}
+NETWORKS: dict[str, type[Network]] = {made.name: made for made in Network.__subclasses__()}

@@ -98,14 +98,7 @@ class Model:
         path = find_model(model)
         state, metadata = rehearse(path), read_metadata(path)
         known = recipe or recipe_in(metadata, path)
-        return cls(
-            path=path,
-            sha256=digest_of(path.absolute(), state),
-            recipe=known or PAPER,
-            metadata=metadata,
-            state=state,
-            assumed=known is None,
-        )
+        return cls(path, digest_of(path.absolute(), state), known or PAPER, metadata, state, assumed=known is None)
 
     @property
     def card(self) -> dict[str, Any] | None:

@@ -39,9 +39,8 @@ class MirroredSteps:
                 # Each device counts in its own copy. The first copy is saved, and the others follow from it.
                 for number, copy in enumerate(strategy.experimental_local_results(variable.value)):
                     copy.assign(copy + tf.cast([number * _APART, 0], copy.dtype))
-        self._train, self._test = (
-            tf.function(step, autograph=False) for step in (self._train_together, self._test_together)
-        )
+        self._train = tf.function(self._train_together, autograph=False)
+        self._test = tf.function(self._test_together, autograph=False)
 
     def train_on_batch(self, inputs: Any, targets: Any, *, return_dict: bool = True) -> Mapping[str, Any]:
         return self._train(*self._divided(inputs, targets))
