@@ -103,20 +103,21 @@ def _reducing(op: str, *settings: str) -> LayerKind:
     return LayerKind(write=axis_operators.reduction(op), settings=("keepdims", *settings), shape=shapes.reduced)
 
 
-_IN_TRAINING_ALONE = LayerKind(reach.within_slices, lambda use: use.values[0])
-_EACH_VALUE = LayerKind(reach.within_slices)
-_ALONG_AXES = LayerKind(reach.along_axes, settings=("axis",))
+_RANDOM = ("AlphaDropout", "Dropout", "GaussianDropout", "GaussianNoise", "SpatialDropout3D", "StochasticDepth")
+_CONVOLVING = ("Conv1D", "Conv2D", "DepthwiseConv1D", "DepthwiseConv2D", "SeparableConv1D", "SeparableConv2D")
 _UNKNOWN = LayerKind()
-# The cost of a planar convolution, as of its kind in 3D; see conversion/convolutions.py.
-_CONVOLVING = LayerKind(macs=macs_at_outputs, settings=("data_format",))
-_TRANSPOSED = LayerKind(macs=_macs_at_inputs, settings=("data_format",))
 
 KINDS: dict[str, LayerKind] = {
+    **dict.fromkeys((*_RANDOM, "Identity"), LayerKind(reach.within_slices, lambda use: use.values[0])),
+    **dict.fromkeys(("CustomScaleLayer", "ELU", "LayerScale"), LayerKind(reach.within_slices)),
+    **dict.fromkeys(("LayerNormalization", "Normalization"), LayerKind(reach.along_axes, settings=("axis",))),
+    # The cost of a planar convolution, as of its kind in 3D; see conversion/convolutions.py.
+    **dict.fromkeys(_CONVOLVING, LayerKind(macs=macs_at_outputs, settings=("data_format",))),
+    **dict.fromkeys(("Conv1DTranspose", "Conv2DTranspose"), LayerKind(macs=_macs_at_inputs, settings=("data_format",))),
     "Activation": LayerKind(
         reach.within_slices, lambda use: operators.activated(use, *use.values), settings=("activation",)
     ),
     "Add": _merging(operators.merge("Sum")),
-    "AlphaDropout": _IN_TRAINING_ALONE,
     "Average": _merging(operators.merge("Mean")),
     "AveragePooling3D": LayerKind(
         reach.of_pooling, operators.pooling("AveragePool", count_include_pad=0), None, _POOLING, shapes.of_pooling
@@ -128,10 +129,6 @@ KINDS: dict[str, LayerKind] = {
         arrays=shapes.of_statistics,
     ),
     "Concatenate": LayerKind(reach.along_axes, axis_operators.concatenation, None, ("axis",), shapes.joined),
-    "Conv1D": _CONVOLVING,
-    "Conv1DTranspose": _TRANSPOSED,
-    "Conv2D": _CONVOLVING,
-    "Conv2DTranspose": _TRANSPOSED,
     "Conv3D": LayerKind(
         reach.of_convolution,
         operators.convolution,
@@ -149,14 +146,7 @@ KINDS: dict[str, LayerKind] = {
         shapes.of_transposed_kernel,
     ),
     "Cropping3D": LayerKind(write=axis_operators.cropping, settings=("cropping", "data_format"), shape=shapes.cropped),
-    "CustomScaleLayer": _EACH_VALUE,
     "Dense": LayerKind(macs=macs_at_outputs),
-    "DepthwiseConv1D": _CONVOLVING,
-    "DepthwiseConv2D": _CONVOLVING,
-    "Dropout": _IN_TRAINING_ALONE,
-    "ELU": _EACH_VALUE,
-    "GaussianDropout": _IN_TRAINING_ALONE,
-    "GaussianNoise": _IN_TRAINING_ALONE,
     "GlobalAveragePooling3D": _reducing("ReduceMean", "data_format"),
     "GlobalMaxPooling3D": _reducing("ReduceMax", "data_format"),
     "GroupNormalization": LayerKind(
@@ -164,24 +154,16 @@ KINDS: dict[str, LayerKind] = {
         settings=("groups", "axis", "epsilon", "scale", "center"),
         arrays=shapes.of_groups,
     ),
-    "Identity": _IN_TRAINING_ALONE,
-    "LayerNormalization": _ALONG_AXES,
-    "LayerScale": _EACH_VALUE,
     "LeakyReLU": LayerKind(reach.within_slices, operators.leaky_rectifier, settings=("negative_slope",)),
     "MaxPooling3D": LayerKind(reach.of_pooling, operators.pooling("MaxPool"), None, _POOLING, shapes.of_pooling),
     "Maximum": _merging(operators.merge("Max")),
     "Minimum": _merging(operators.merge("Min")),
     "Multiply": _merging(operators.product),
-    "Normalization": _ALONG_AXES,
     "Permute": LayerKind(write=axis_operators.permutation, settings=("dims",), shape=shapes.permuted),
     "ReLU": LayerKind(reach.within_slices, operators.rectifier, settings=("max_value", "negative_slope", "threshold")),
     "Rescaling": LayerKind(reach.of_rescaling, operators.rescaling, settings=("scale", "offset")),
     "Reshape": LayerKind(write=axis_operators.reshape, settings=("target_shape",), shape=shapes.reshaped),
-    "SeparableConv1D": _CONVOLVING,
-    "SeparableConv2D": _CONVOLVING,
     "Softmax": LayerKind(reach.along_axes, axis_operators.softmax, settings=("axis",)),
-    "SpatialDropout3D": _IN_TRAINING_ALONE,
-    "StochasticDepth": _IN_TRAINING_ALONE,
     "Subtract": _merging(operators.merge("Sub")),
     "UpSampling3D": LayerKind(
         reach.of_repetition, operators.upsampling, None, ("size", "data_format"), shapes.repeated

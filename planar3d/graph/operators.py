@@ -241,10 +241,6 @@ _ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "elu": ("Elu", {"alpha": 1.0}),
     "hard_sigmoid": ("HardSigmoid", {"alpha": 1 / 6, "beta": 0.5}),
     "leaky_relu": ("LeakyRelu", {"alpha": 0.2}),
-    "relu": ("Relu", {}),
-    "selu": ("Selu", {}),
-    "sigmoid": ("Sigmoid", {}),
     "softmax": ("Softmax", {"axis": 1}),
-    "softplus": ("Softplus", {}),
-    "tanh": ("Tanh", {}),
+    **{op.lower(): (op, {}) for op in ("Relu", "Selu", "Sigmoid", "Softplus", "Tanh")},
 }

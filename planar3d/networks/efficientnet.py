@@ -17,6 +17,7 @@ from planar3d.networks.architecture import WeightSource, image_input
 from planar3d.networks.encoder_weights import EncoderWeights, fill_flat, known_source
 from planar3d.networks.resnet import NORMALIZATION, InputShape, logits
 from planar3d.sections import check_choice
+from planar3d.transfer.torch_names import DEPTHS
 
 
 class Stage(NamedTuple):
@@ -40,16 +41,8 @@ STAGES = (
     Stage(1, 320, 3, 1, 6),
 )
 # Factors of filters and blocks for the other variants (tensorflow/tpu, efficientnet_builder.py).
-SCALES = {
-    "b0": (1.0, 1.0),
-    "b1": (1.0, 1.1),
-    "b2": (1.1, 1.2),
-    "b3": (1.2, 1.4),
-    "b4": (1.4, 1.8),
-    "b5": (1.6, 2.2),
-    "b6": (1.8, 2.6),
-    "b7": (2.0, 3.1),
-}
+_WIDTHS = (1.0, 1.0, 1.1, 1.2, 1.4, 1.6, 1.8, 2.0)
+SCALES = {f"b{number}": scales for number, scales in enumerate(zip(_WIDTHS, DEPTHS, strict=True))}
 # The encoders of Messaoudi 2023: timm's noisy student files, and feature layers, coarsest first.
 NOISY_STUDENT = {"b0": "tf_efficientnet_b0_ns-c0e6a31c.pth", "b4": "tf_efficientnet_b4_ns-d6313a46.pth"}
 COARSEST = {"b0": "block7a_project_bn", "b4": "block7b_add"}

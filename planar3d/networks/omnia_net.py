@@ -11,14 +11,7 @@ from planar3d.conversion.channels import fitted
 from planar3d.conversion.convert import convert
 from planar3d.networks.architecture import Architecture, check_input_shape, groups_by_prefix, own_arguments
 from planar3d.networks.decoders import convolved, output_layer
-from planar3d.networks.efficientnet import (
-    COARSEST,
-    NOISY_STUDENT,
-    SKIPS,
-    EfficientNet,
-    noisy_student,
-    noisy_student_encoder,
-)
+from planar3d.networks.efficientnet import COARSEST, SKIPS, EfficientNet, noisy_student, noisy_student_encoder
 from planar3d.networks.encoder_weights import EncoderWeights, with_weights
 from planar3d.networks.resnet import NORMALIZATION
 from planar3d.sections import check_choice
@@ -76,7 +69,7 @@ def OmniaNet(
     """
     volumes = not isinstance(input_shape, list | tuple) or len(input_shape) != 3
     check_input_shape(input_shape if volumes else (1, *input_shape), DIVISORS, name)
-    check_choice("encoder", encoder, NOISY_STUDENT, ValueError)
+    check_choice("encoder", encoder, SKIPS, ValueError)
     check_choice("stem", stem, ("fitted", "normal"), ValueError)
     inputs = keras.Input(input_shape[-3:], name="input")
     x = convolved(inputs, 16, _FULL, activation="relu")

@@ -10,13 +10,7 @@ from keras import layers
 
 from planar3d.conversion.choices import KernelMapping
 from planar3d.errors import RecipeError
-from planar3d.networks.architecture import (
-    Architecture,
-    Arguments,
-    check_input_shape,
-    layers_with_weights,
-    own_arguments,
-)
+from planar3d.networks.architecture import Architecture, check_input_shape, layers_with_weights, own_arguments
 from planar3d.networks.decoders import output_layer
 from planar3d.networks.encoder_weights import EncoderWeights, with_weights
 from planar3d.networks.encoders import ENCODERS, levels_of
@@ -173,7 +167,7 @@ def _arguments(settings: PlanarResUNetSettings, targets: Targets) -> dict[str, A
     return own_arguments(settings, targets)
 
 
-def _feature_levels(arguments: Arguments) -> Mapping[str, int]:
+def _feature_levels(arguments: Mapping[str, Any]) -> Mapping[str, int]:
     levels = ENCODERS[arguments["encoder"]].feature_levels
     if not levels:
         raise RecipeError(

@@ -13,15 +13,8 @@ from planar3d.errors import RunError
 from planar3d.networks.weights_file import save_weights
 from planar3d.progress import Notify, Ticker, duration
 from planar3d.recipes import Recipe
-from planar3d.training.checkpoint import (
-    BEST_WEIGHTS,
-    TrainingProgress,
-    finish,
-    finished_progress,
-    is_finished,
-    restore,
-    save,
-)
+from planar3d.training import checkpoint
+from planar3d.training.checkpoint import BEST_WEIGHTS, TrainingProgress
 from planar3d.training.devices import Devices, Steps
 from planar3d.training.precision import PRECISIONS
 from planar3d.training.samples import Samples, read_ahead
@@ -96,12 +89,12 @@ def fit(
 
     Source: Kolarik 2020, section 3.5 and eq. 5.
     """
-    if is_finished(folder):
-        return finished_progress(folder)
+    if checkpoint.is_finished(folder):
+        return checkpoint.finished_progress(folder)
     epoch_steps = -(-len(training) // recipe.training.batch_size)
     with devices.scope():
         trainer = compiled(trained, recipe, recipe.training.epochs * epoch_steps, epoch_steps)
-    progress = restore(folder, network, trainer.optimizer)
+    progress = checkpoint.restore(folder, network, trainer.optimizer)
     steps = devices.steps(trainer)
     if progress.epoch:
         notify(f"resuming after epoch {progress.epoch}")
@@ -122,13 +115,13 @@ def fit(
         if monitor == "last" or is_better(row[monitor], progress.best, DIRECTIONS[monitor]):
             progress.best, progress.best_epoch = row.get(monitor, row["loss"]), progress.epoch
             save_weights(network, folder / BEST_WEIGHTS, recipe, card)
-        save(folder, network, trainer.optimizer, progress)
+        checkpoint.save(folder, network, trainer.optimizer, progress)
         left = (time.monotonic() - began) / (progress.epoch - first) * (recipe.training.epochs - progress.epoch)
         notify(_line(progress, recipe, left))
     if not progress.best_epoch:
         raise _diverged(f"{monitor} was nan in every epoch, so no weights were kept", recipe)
     check()
-    finish(folder, progress)
+    checkpoint.finish(folder, progress)
     return progress
 
 

@@ -40,19 +40,11 @@ _PYTORCH_BLOCK = {
 }
 # In timm, in EfficientNet-PyTorch, and in the released code of Messaoudi 2023.
 _ENDS = {
-    "conv_stem": "stem_conv",
-    "_conv_stem": "stem_conv",
-    "conv1": "stem_conv",
-    "bn1": "stem_bn",
-    "_bn0": "stem_bn",
-    "bnorm1": "stem_bn",
-    "conv_head": "top_conv",
-    "_conv_head": "top_conv",
-    "bn2": "top_bn",
-    "_bn1": "top_bn",
-    "norm_head": "top_bn",
-    "classifier": "predictions",
-    "_fc": "predictions",
+    **dict.fromkeys(("conv_stem", "_conv_stem", "conv1"), "stem_conv"),
+    **dict.fromkeys(("bn1", "_bn0", "bnorm1"), "stem_bn"),
+    **dict.fromkeys(("conv_head", "_conv_head"), "top_conv"),
+    **dict.fromkeys(("bn2", "_bn1", "norm_head"), "top_bn"),
+    **dict.fromkeys(("classifier", "_fc"), "predictions"),
 }
 
 _REPEATS = (1, 2, 2, 3, 3, 4, 1)  # the blocks of each stage of EfficientNet-B0
@@ -73,14 +65,8 @@ def resnet(blocks: Sequence[int], convolutions: int) -> Names:
 
 def vgg(convolutions: Sequence[int]) -> Names:
     """A VGG's names in torchvision, and in timm, whose dense layers are convolutions."""
-    names = {
-        "classifier.0": "fc1",
-        "classifier.3": "fc2",
-        "classifier.6": "predictions",
-        "pre_logits.fc1": "fc1",
-        "pre_logits.fc2": "fc2",
-        "head.fc": "predictions",
-    }
+    names = {"classifier.0": "fc1", "classifier.3": "fc2", "classifier.6": "predictions"}
+    names |= {"pre_logits.fc1": "fc1", "pre_logits.fc2": "fc2", "head.fc": "predictions"}
     index = 0
     for block, count in enumerate(convolutions, start=1):
         for i in range(1, count + 1):
@@ -111,7 +97,7 @@ def efficientnet(depth: float = 1.0) -> Names:
     return names
 
 
-_DEPTHS = (1.0, 1.1, 1.2, 1.4, 1.8, 2.2, 2.6, 3.1)  # of EfficientNet-B0 to B7
+DEPTHS = (1.0, 1.1, 1.2, 1.4, 1.8, 2.2, 2.6, 3.1)  # of EfficientNet-B0 to B7, the factors of the number of blocks
 # By the name of the Keras network.
 _TABLES: dict[str, Callable[[], Names]] = {
     "resnet18": lambda: resnet((2, 2, 2, 2), 2),
@@ -120,7 +106,7 @@ _TABLES: dict[str, Callable[[], Names]] = {
     "vgg16": lambda: vgg((2, 2, 3, 3, 3)),
     "vgg19": lambda: vgg((2, 2, 4, 4, 4)),
     "efficientnet_lite0": efficientnet,
-    **{f"efficientnetb{number}": partial(efficientnet, depth) for number, depth in enumerate(_DEPTHS)},
+    **{f"efficientnetb{number}": partial(efficientnet, depth) for number, depth in enumerate(DEPTHS)},
 }
 
 
