@@ -60,12 +60,9 @@ def features(model3d: keras.Model, name: str | None = None) -> keras.Model:
     encoder = _ancestors(entries, last)
     cuts = _cuts(entries, encoder)
     levels = []
+    inner = [number for number in encoder if not isinstance(entries[number].operation, _BORDERS)]
     for reduction in sorted({r for number in encoder if (r := entries[number].reduction) is not None}):
-        here = [
-            number
-            for number in encoder
-            if entries[number].reduction == reduction and not isinstance(entries[number].operation, _BORDERS)
-        ]
+        here = [number for number in inner if entries[number].reduction == reduction]
         levels.append(entries[max([number for number in here if number in cuts] or here)].tensor)
     return keras.Model(source, levels, name=name or f"{network.name}_features")
 

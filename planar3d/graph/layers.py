@@ -92,6 +92,7 @@ def _positions(layer: Layer, shape: Shape) -> int:
 
 
 _SLIDING = ("kernel_size", "strides", "padding", "dilation_rate", "use_bias", "activation", "data_format", "rank")
+_NORMALIZING = ("axis", "epsilon", "scale", "center")
 _POOLING = ("pool_size", "strides", "padding", "data_format")
 
 
@@ -123,10 +124,7 @@ KINDS: dict[str, LayerKind] = {
         reach.of_pooling, operators.pooling("AveragePool", count_include_pad=0), None, _POOLING, shapes.of_pooling
     ),
     "BatchNormalization": LayerKind(
-        reach.along_axes,
-        operators.normalization,
-        settings=("axis", "epsilon", "scale", "center"),
-        arrays=shapes.of_statistics,
+        reach.along_axes, operators.normalization, None, _NORMALIZING, arrays=shapes.of_statistics
     ),
     "Concatenate": LayerKind(reach.along_axes, axis_operators.concatenation, None, ("axis",), shapes.joined),
     "Conv3D": LayerKind(
@@ -150,9 +148,7 @@ KINDS: dict[str, LayerKind] = {
     "GlobalAveragePooling3D": _reducing("ReduceMean", "data_format"),
     "GlobalMaxPooling3D": _reducing("ReduceMax", "data_format"),
     "GroupNormalization": LayerKind(
-        write=operators.group_normalization,
-        settings=("groups", "axis", "epsilon", "scale", "center"),
-        arrays=shapes.of_groups,
+        write=operators.group_normalization, settings=("groups", *_NORMALIZING), arrays=shapes.of_groups
     ),
     "LeakyReLU": LayerKind(reach.within_slices, operators.leaky_rectifier, settings=("negative_slope",)),
     "MaxPooling3D": LayerKind(reach.of_pooling, operators.pooling("MaxPool"), None, _POOLING, shapes.of_pooling),

@@ -107,12 +107,8 @@ def make_plan(network: Description, stride: int, exact: bool = True) -> Plan:
         shared = _shared(graph, stride)
     output = graph[-1]
     margin = (depth - stride) // 2
-    kept = {
-        "first": (0, depth - margin),
-        "middle": (margin, depth - margin),
-        "last": (margin, depth),
-        "whole": (0, depth),
-    }
+    end = depth - margin
+    kept = {"first": (0, end), "middle": (margin, end), "last": (margin, depth), "whole": (0, depth)}
     demanded = {stretch: _demand(graph, shared, output, stretch) for stretch in kept.values()}
     frontier = tuple(node for node in graph if node in shared and node in demanded[kept["whole"]])
     needed = ancestors(frontier)

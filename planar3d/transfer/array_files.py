@@ -109,17 +109,15 @@ def _read_zip(path: Path) -> Arrays:
         _refuse_ill_intent(archive, path)
         if keras3_layout.WEIGHTS_MEMBER in members:
             return keras3_layout.read_archive(archive, path)
-        if not any(name.endswith(".npy") for name in members):
+        stored = [name for name in members if name.endswith(".npy")]
+        if not stored:
             raise WeightsError(
                 f"{path} is a zip archive without arrays but with {listed(members, 3)}. If torch.save wrote it, rename "
                 "it to end in .pth; if it is a program of torch.export or torch.jit, save its state_dict in torch."
             )
         budget = SizeBudget(path)
-        return {
-            name.removesuffix(".npy").removesuffix(":0"): _read_npy(archive, name, path, budget)
-            for name in members
-            if name.endswith(".npy")
-        }
+        arrays = {name: _read_npy(archive, name, path, budget) for name in stored}
+    return {name.removesuffix(".npy").removesuffix(":0"): array for name, array in arrays.items()}
 
 
 def _refuse_ill_intent(archive: zipfile.ZipFile, path: Path) -> None:
