@@ -176,7 +176,7 @@ def _orientation(checked: CheckedScan) -> Iterator[str]:
     elif (shift := corner_shift(checked.scan.affine, qform, checked.scan.voxels.shape)) > CORNER_TOLERANCE:
         yield (
             f"The scan's header contradicts itself: its sform and qform differ by {shift:.1f} voxels at a corner. The "
-            "mask follows the sform, other programs may not; check left and right."
+            "mask follows the sform; other programs may not. Check left and right."
         )
 
 

@@ -157,7 +157,7 @@ def _doubts(scan: Scan, later: Scan, alike: float) -> Iterator[QualityWarning]:
         return
     (patient, date), (other, next_date) = (visit_of(each.path) if each.path else ("", "") for each in (scan, later))
     if patient and other and patient != other:
-        sentence = "The two scans are of different patients by their DICOM headers (PatientID). Check which were given."
+        sentence = "The DICOM headers (PatientID) name different patients for the two scans. Check which were given."
         yield QualityWarning("patient", sentence)
     if next_date and date > next_date:
         sentence = f"The baseline ({date}) is later than the follow-up ({next_date}). Check the order of the visits."
