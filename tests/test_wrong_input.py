@@ -71,7 +71,12 @@ WRONG = {
     "a mask to be segmented": (
         lambda: p3.segment(scan(MASK), "ms-flair-open"),
         ScanError,
-        "has only the values 0 and 1, so it is a mask; name the scan itself",
+        "has only the values 0, 1, so it is a mask or label map; name the scan itself",
+    ),
+    "a label map to be segmented": (
+        lambda: p3.segment(scan(MASK * np.arange(6)), "ms-flair-open"),
+        ScanError,
+        "has only the values 0, 2, 3, so it is a mask or label map; name the scan itself",
     ),
     "a NaN scan to be segmented": (lambda: p3.segment(scan(NAN), "ms-flair-open"), ScanError, "NaN or infinity in"),
     "a list as a scan": (lambda: p3.Scan(MASK.tolist(), scan(MASK).header), ScanError, "got list and Nifti1Header"),

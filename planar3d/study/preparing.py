@@ -6,6 +6,7 @@ from functools import partial
 
 from planar3d.errors import RunError
 from planar3d.files import read_json, write_json
+from planar3d.inference.prepared_scan import prepare
 from planar3d.locks import locked
 from planar3d.progress import Notify, tell
 from planar3d.recipes import Recipe
@@ -75,7 +76,7 @@ def _prepare_scan(run: Run, scan: str, assume_affine: bool) -> None:
     files = {name: case.images[name] for name in preparation.images}
     scans = read_images(files, assume_affine, preparation.flat)
     labels = targets.read(case.label_map, scans[preparation.images[0]], assume_affine)
-    prepared = preparation.prepare(scans)
+    prepared = prepare(scans, run.recipe)
     require_read(run, scan, sources)
     for features in {run.features(scan, fold) for fold in range(1, len(run.folds) + 1)}:
         shutil.rmtree(features, ignore_errors=True)

@@ -424,6 +424,15 @@ def test_all_masks_that_are_not_on_the_grid_of_their_scans_are_named_before_any_
     assert not (tmp_path / "later").exists()
 
 
+def test_a_mask_given_as_a_scan_is_refused_before_training(data, tmp_path):
+    """It was trained on."""
+    folder = shutil.copytree(data, tmp_path / "data") / "TrainingDataset_MSSEG/01B"
+    shutil.copy(folder / "Consensus.nii.gz", folder / "3DFLAIR.nii.gz")
+    with pytest.raises(ScanError, match=r"01B/3DFLAIR\.nii\.gz has only the values 0, 1, so it is a mask"):
+        _run(tmp_path / "data", tmp_path / "run", RECIPE)
+    assert not [*(tmp_path / "run").glob("fold-*")]
+
+
 def test_folds_are_a_number_a_file_or_the_rule(data, tmp_path):
     dataset = find_cases(data)
     assert len(folds_for(dataset, None)) == len(folds_for(dataset, "2")) == 2
