@@ -187,6 +187,16 @@ WRONG = {
     "torch's weights for no network": (lambda: p3.load_torch(None, "a.pth"), ConversionError, "needed; got NoneType"),
     "arrays for no network": (lambda: p3.transplant(None, {}), ConversionError, "needed; got NoneType"),
     "a file as arrays": (lambda: p3.transplant(NETWORK, "a.h5"), WeightsError, "got str. load_weights reads a file"),
+    "complex weights": (
+        lambda: p3.transplant(NETWORK, {"conv/kernel": KERNEL + 1j}),
+        WeightsError,
+        "conv/kernel has complex64 values, so nothing was loaded; give an array of real numbers",
+    ),
+    "texts as weights": (
+        lambda: p3.transplant(NETWORK, {"conv/kernel": KERNEL.astype(str)}),
+        WeightsError,
+        "conv/kernel has <U32 values, so nothing was loaded; give an array of real numbers",
+    ),
     "no weights": (lambda: p3.load_network(None), WeightsError, "weights file, or the name of .* got NoneType"),
     "another recipe's name": (lambda: p3.Segmenter("ms-flair-open", "paper"), RecipeError, "recipe='paper': a Recipe"),
     "another recipe's name for a network": (

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from planar3d.errors import WeightsError
+from planar3d.transfer.guards import NUMBERS
 from planar3d.transfer.mappings import MAPPINGS, Tap, map_kernel
 
 if TYPE_CHECKING:
@@ -160,6 +161,8 @@ def fitted_to(
             f"{name} has {array.dtype} values, but {network} needs {place.variable.dtype}. Quantized values have no "
             "meaning without their scales, so nothing was loaded; load floating-point weights, and quantize afterwards."
         )
+    if array.dtype.kind not in f"{NUMBERS}V":  # as which NumPy has bfloat16
+        raise WeightsError(f"{name} has {array.dtype} values, so nothing was loaded; give an array of real numbers.")
     if array.shape == shape:
         return array
     if origin and origin.change and array.shape == origin.shape:
