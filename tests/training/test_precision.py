@@ -119,6 +119,14 @@ def test_float16_is_refused_on_a_cpu():
     assert keras.config.dtype_policy() == before
 
 
+def test_16_bits_are_refused_where_keras_computes_them_wrongly(monkeypatch):
+    network = tiny()
+    monkeypatch.setattr(keras.backend, "backend", lambda: "openvino")
+    assert for_prediction(network, "float32")[0] is network
+    with pytest.raises(RecipeError, match=r"'bf16' is wrong where Keras runs on openvino. Use float32"):
+        for_prediction(network, "bf16")
+
+
 @on_cpu
 def test_a_float16_network_predicts_on_a_cpu_in_another_precision_only():
     volume, channel = keras.Input((4, 8, 8, 1)), keras.layers.Conv3D(1, 1, dtype="float32")
