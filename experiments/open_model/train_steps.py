@@ -21,6 +21,7 @@ from variants import Crops, Variant, shares_of
 from planar3d.cli import main
 from planar3d.recipes import MODERN, Recipe
 from planar3d.training.synthesis import HeadGenerator, LesionShapes
+from planar3d.transfer.published_models import find_model
 
 EPOCH, WARM_UP = 50, 10  # steps
 
@@ -51,7 +52,7 @@ def run(
     seed: Annotated[int, typer.Option("--seed", help="Of crops.")] = 0,
 ) -> None:
     """Write the stacks that are missing, and train."""
-    trained = Variant.of(variant)
+    trained, weights = Variant.of(variant), find_model(start)
     write_stacks(data, out / "stacks", heads)
     plain = tuple(name for name in MODERN.training.samples.augmentation if name != "extraction")  # type: ignore[attr-defined]
     recipe = MODERN.changed(
@@ -72,7 +73,7 @@ def run(
     from planar3d.transfer.transplant import load_weights
 
     network = initial_network(recipe)
-    load_weights(network, start, strict=True)
+    load_weights(network, weights, strict=True)
     samples = Batches(Crops(out / "stacks", shares_of(trained, synthetic), recipe, batch), recipe)
     numbers = np.arange(EPOCH * batch)
     fit(network, trainer_of(network), samples, numbers, numbers[:0], recipe, out, typer.echo)
