@@ -32,7 +32,7 @@ def prepare(scan: Scan | Mapping[str, Scan], recipe: Recipe = PAPER, size: int |
         size: voxels along each axis (rows and columns of slices); default: the recipe's.
 
     Raises:
-        ScanError: not a volume, a header of another shape, NaN or infinite voxels, fewer than six different values,
+        ScanError: not a volume, a header of another shape, NaN or infinite voxels, the values of a mask or label map,
             raw values that float16 cannot represent (in recipes that use it), slices that are too wide, or images on
             different grids.
 

@@ -17,7 +17,7 @@ SPACINGS = (0.05, 50.0)  # mm between voxels of a head scan; thousandths and tho
 LENGTH = 2000.0  # mm along an axis, the length of a whole-body scan
 MAGNITUDES = (1e-30, 1e30)  # of the greatest value; beyond, float32 overflows in its scaling
 MASK_TOLERANCE = 1e-3  # distributed masks have 1.00000006 for 1
-_MOST_LABELS = 5  # different values of a label map given as a scan, as in BraTS 2024 and CHAOS; noise gives a scan more
+_LABELS, _MOST_LABELS = range(10), 5  # values of a label map given as a scan, as in BraTS
 _SPLIT = "Extract one volume first, e.g. with fslroi."
 
 
@@ -99,9 +99,9 @@ def faults_of_contrast(scan: "Scan") -> Iterator[str]:
 def faults_of_image(scan: "Scan") -> Iterator[str]:
     """Whether it is a mask or label map in place of the scan."""
     values: set[float] = set()
-    for part in scan.voxels.T:  # a scan has more values within its first slices
+    for part in scan.voxels.T:  # a scan has others within its first slices
         values |= set(np.unique(part).tolist())
-        if len(values) > _MOST_LABELS:
+        if len(values) > (_MOST_LABELS if values.issubset(_LABELS) else 2):
             return
     shown = listed(f"{value:g}" for value in sorted(values))
     yield f"has only the values {shown}, so it is a mask or label map; name the scan itself."

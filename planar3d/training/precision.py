@@ -42,7 +42,7 @@ def check_precision(precision: str) -> None:
     backend = keras.backend.backend()
     if precision != "float32" and not trains(backend):
         raise RecipeError(
-            f"precision={precision!r} is wrong where Keras runs on {backend}. Use float32, --engine openvino, or "
+            f"precision={precision!r} is wrong where Keras runs on {backend}. Use float32, or set "
             "KERAS_BACKEND=tensorflow."
         )
     if precision == "float16" and backend == "tensorflow" and not on_gpu():
