@@ -98,7 +98,8 @@ def predictor(
     check_how(method, engine, precision, batch_size)
     source, note = _source(network, recipe), ""
     if precision == "int8":
-        (source, precision), engine, note = _in_int8(source), "openvino", ", convolutions in int8"
+        source, precision = _in_int8(source)
+        engine, note = "openvino", ", convolutions in int8"
     if engine == "auto":
         try:
             if _openvino_is_faster():

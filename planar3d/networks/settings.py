@@ -116,4 +116,5 @@ class DXNetSettings(Network):
     stem: Literal["normal", "fitted"] = "normal"  # as for Omnia-Net
 
 
-NETWORKS: dict[str, type[Network]] = {made.name: made for made in Network.__subclasses__()}
+_MESSAOUDI = (EfficientEmbeddingSettings, DSNetSettings, OmniaNetSettings, DXNetSettings)
+NETWORKS: dict[str, type[Network]] = {made.name: made for made in (PlanarResUNetSettings, AlbuNetSettings, *_MESSAOUDI)}

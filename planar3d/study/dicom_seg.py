@@ -20,16 +20,12 @@ from planar3d.scans.volume import Scan
 
 # Elements that the standard requires, if only empty, and that anonymizers remove.
 _MAY_BE_EMPTY = (
-    "PatientID PatientName PatientBirthDate PatientSex StudyDate StudyTime StudyID AccessionNumber "
-    "ReferringPhysicianName"
+    *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID"),
+    *("AccessionNumber", "ReferringPhysicianName"),
 )
 # Elements that must not be empty: highdicom has a default, or a message, only for absent ones.
 _NEVER_EMPTY = (
-    "StudyInstanceUID",
-    "SeriesInstanceUID",
-    "SOPInstanceUID",
-    "SOPClassUID",
-    "FrameOfReferenceUID",
+    *("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID", "FrameOfReferenceUID"),
     "LossyImageCompression",
 )
 _AFTER = 1000  # added to the images' series number for the segmentation's series
@@ -150,7 +146,7 @@ def _complete(image: Any, model: str, between: float) -> None:
     for keyword in _NEVER_EMPTY:
         if not image.get(keyword, True):
             delattr(image, keyword)
-    for keyword in _MAY_BE_EMPTY.split():
+    for keyword in _MAY_BE_EMPTY:
         try:
             if value := image.get(keyword):
                 kinds.get(keyword, str)(value)
