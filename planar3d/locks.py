@@ -85,8 +85,8 @@ def take(path: Path, clean: Callable[[], None] = lambda: None) -> Claim | Holder
     mine = Holder(_host(), os.getpid(), _born(os.getpid()), time.time())
     while True:
         make_folder(path.parent)
-        if _created(path, mine):
-            return Claim(path, mine)
+        if claim := _create(path, mine):
+            return claim
         found = read_claim(path)
         if found is None:  # released a moment ago
             continue
@@ -173,19 +173,20 @@ def held(
         claim.release()
 
 
-def _created(path: Path, holder: Holder) -> bool:
+def _create(path: Path, holder: Holder) -> Claim | None:
     try:
         handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
     except (FileExistsError, FileNotFoundError):  # claimed; or its folder was removed a moment ago
-        return False
+        return None
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(json.dumps(holder._asdict()))
-    except OSError as error:  # the disk is full
+        return Claim(path, holder)
+    except BaseException as error:  # the disk is full, or an interrupt, which may also come while the thread starts
         path.unlink(missing_ok=True)
-        require_room(path, 0, error)
+        if isinstance(error, OSError):
+            require_room(path, 0, error)
         raise
-    return True
 
 
 def read_claim(path: Path) -> Holder | None:

@@ -101,6 +101,18 @@ def test_a_claim_that_does_not_fit_on_the_disk_is_not_left_behind(tmp_path):
     assert not [*tmp_path.iterdir()]
 
 
+def test_an_interrupt_while_a_claim_is_made_leaves_none_behind(tmp_path, monkeypatch):
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    for place, name in ((locks.threading.Thread, "start"), (locks.json, "dumps")):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(place, name, interrupted)
+            take(tmp_path / CLAIM)
+        assert not [*tmp_path.iterdir()]
+    take(tmp_path / CLAIM).release()
+
+
 def test_folders_beside_and_inside_a_held_one_are_free(tmp_path, hold):
     hold(tmp_path / "fold-1")
     for folder in (tmp_path, tmp_path / "fold-2", tmp_path / "fold-1" / "predictions"):
