@@ -180,8 +180,8 @@ def run_in_sentences(call: Callable[[], Any]) -> Any:
         if not _NO_MEMORY.search(said):
             raise
         _fail(
-            f"There is too little memory ({said[:200]}). Finished parts are kept. Use a computer or GPU with more, end "
-            "other programs, or train with a smaller batch_size, crop, patch or network in a new run folder."
+            f"Out of memory ({said[:200]}). Finished parts are kept. Use a computer or GPU with more memory, end other "
+            "programs, or train with a smaller batch_size, crop, patch or network in a new run folder."
         )
 
 

@@ -46,7 +46,7 @@ class RunError(Planar3DError):
 
 
 def path_of(given: object, what: str, error: type[Planar3DError] = Planar3DError) -> Path:
-    """The path that is given to a public function; an error if it is none, as None, numbers and empty text."""
+    """The path given to a public function; an error for None, numbers and empty text, which are no paths."""
     if not isinstance(given, str | os.PathLike) or given == "":
         found = "an empty string" if given == "" else type(given).__name__
         raise error(f"{what} must be given as a string or a Path; got {found}.")
@@ -57,7 +57,7 @@ def text_of(path: Path, reader: str, error: type[Planar3DError] = Planar3DError)
     """A path as text, for a reader in C++ that takes no other and may end the process; an error if it is none."""
     if (text := printable(str(path))) != str(path):
         raise error(
-            f"{text} is not text in {sys.getfilesystemencoding()}, the encoding of names here, and {reader} cannot "
+            f"{text} is not text in {sys.getfilesystemencoding()}, the encoding of file names here, so {reader} cannot "
             "open it. Rename it or its folder; in a terminal without UTF-8, set PYTHONUTF8=1."
         )
     return text

@@ -45,8 +45,8 @@ def extra(name: str) -> Iterator[None]:
 def unusable(error: ImportError, required: str) -> str:
     """The end of a sentence about a package that cannot be imported, and what pip can do about it."""
     return (
-        f"cannot be imported ({error}): it is missing, too old or damaged. Install the versions that are needed with: "
-        f"pip install '{required}'; if that changes nothing, reinstall the package, with --force-reinstall."
+        f"cannot be imported ({error}): it is missing, too old or damaged. Install the required versions with: "
+        f"pip install '{required}'; if the error remains, reinstall the package with --force-reinstall."
     )
 
 
@@ -71,7 +71,7 @@ def _check_versions(name: str, packages: Sequence[str]) -> None:
                 if not needed.specifier.contains(found, prereleases=True):
                     raise Planar3DError(
                         f"{_NEEDS[name]} {needed.name}{needed.specifier}, but version {found} is installed. Install "
-                        f"the version that is needed with: pip install 'planar3d[{name}]'"
+                        f"the required version with: pip install 'planar3d[{name}]'"
                     )
 
 

@@ -78,7 +78,7 @@ class Claim:
 def take(path: Path, clean: Callable[[], None] = lambda: None) -> Claim | Holder:
     """Take a claim, or return its holder; a dead process' claim is taken over.
 
-    Taking over needs a claim of its own, so only one process does; if it dies, it is taken over in turn. `clean`
+    Taking over needs a separate claim, so only one process does; if it dies, it is taken over in turn. `clean`
     removes half-written files of a dead holder, while no other process can have the claim. The claim's folder is
     created if needed, and may be removed by others when it is empty.
     """

@@ -55,7 +55,7 @@ MULTIPLE_OF_16 = Rule(
 
 
 def plausible(least: float, most: float) -> Rule:
-    """A rule for the sizes of prepared scans, with generous limits: what is beyond is a slip, damaged or malicious."""
+    """A rule for the sizes of prepared scans, with generous limits: values beyond are slips, damaged or malicious."""
     return Rule(lambda v: least <= v <= most, f"{least:g} to {most:g} is plausible")
 
 

@@ -419,7 +419,7 @@ def test_a_lack_of_memory_is_a_sentence(error, capsys):
         cli.run_in_sentences(lambda: call(error))
     told = capsys.readouterr().err
     assert ended.value.code == 2 and "Finished parts are kept" in told and "follows" not in told
-    assert told.startswith(f"Error: There is too little memory ({type(error).__name__}: ")
+    assert told.startswith(f"Error: Out of memory ({type(error).__name__}: ")
     with pytest.raises(RuntimeError, match="another"):
         cli.run_in_sentences(lambda: call(RuntimeError("another")))
 

@@ -121,7 +121,7 @@ def mappings_of(
             told = f"mapping={choice!r}" if isinstance(choice, str) else "these mappings"
             raise ConversionError(
                 f"{argument}={given[field]!r} has no effect with {told}: it is for {', '.join(map(repr, names))}, "
-                f"given by name. Choose one of these, or omit {argument}; a KernelMapping has a {field} of its own."
+                f"given by name. Choose one of these, or omit {argument}; a KernelMapping has its own {field}."
             )
     made = {name: _made(f"mapping of {name}", each, given) for name, each in chosen.items()}
     for name, layer in kernels.items():

@@ -35,7 +35,7 @@ def held_and_plain(operation: Any) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def rebuilt(operation: Any, kind: Any = None, **changes: Any) -> Any:
-    """A new layer or operation of its own or another `kind`, with the same functions and objects, without weights."""
+    """A new layer or operation of the same or another `kind`, with the same functions and objects, without weights."""
     if isinstance(operation, keras.layers.Lambda):  # Keras does not read the code in its configuration
         return lambda_again(operation, **changes)
     held, plain = held_and_plain(operation)

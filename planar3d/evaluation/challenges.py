@@ -117,7 +117,7 @@ MEASURE_SETS = {
         _LONG,
         lambda scores, *given: score_region(scores),
         "A target absent from both reference and prediction counts as Dice 1 and a 95 % Hausdorff distance of 0 mm; a "
-        f"target in only one of them counts as Dice 0 and 373.1 mm, as in BraTS 2020. Of other scores: {_UNDEFINED}",
+        f"target in only one of them counts as Dice 0 and 373.1 mm, as in BraTS 2020. For other scores: {_UNDEFINED}",
     ),
     "chaos": MeasureSet(
         {

@@ -14,7 +14,7 @@ from planar3d.graph.layers import KINDS, kind_of
 
 
 def described(network: keras.Model, shapes: Sequence[Shape] | None = None) -> Description:
-    """Describe a functional or sequential network, for inputs of its own or other shapes, batch first.
+    """Describe a functional or sequential network, for inputs of its own shapes or others, batch first.
 
     Models nested in it become their layers; its variables are the description's arrays, so later changes apply.
     """

@@ -88,7 +88,7 @@ def make_plan(network: Description, stride: int, exact: bool = True) -> Plan:
         network: (1, depth, rows, cols, channels) to (1, depth, rows, cols, …).
         stride: slices from one window to the next.
         exact: keep every layer's arithmetic. Otherwise, convolutions over shared and unshared channels are split into
-            two sums, one of which is shared; results then differ by rounding.
+            a shared and an unshared sum; results then differ by rounding.
 
     Raises:
         Planar3DError: windows of this network share nothing, or its graph cannot be read.

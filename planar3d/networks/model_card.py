@@ -118,11 +118,11 @@ def check_card(card: Any) -> None:
         raise WeightsError(f"A model card is a JSON object with the fields {', '.join(WRITTEN)}.")
     missing = [f"{field} ({meaning})" for field, (_, meaning) in WRITTEN.items() if not card.get(field)]
     if missing:
-        raise WeightsError(f"The model card lacks {', '.join(missing)}; add what is missing.")
+        raise WeightsError(f"The model card lacks {', '.join(missing)}; add these fields.")
     measured = [field for field in _MEASURED_TITLES if field in card]
     if measured:
         raise WeightsError(
-            f"The model card must not have {', '.join(measured)}: what is measured is filled in automatically."
+            f"The model card must not have {', '.join(measured)}: measured fields are filled in automatically."
         )
 
 

@@ -111,7 +111,7 @@ def _copy(image: DicomImage, target: Path) -> None:
 
 
 def _without_padding(pixels: bytes, image: DicomImage) -> bytes:
-    """Uncompressed pixels of which those that the header calls padding are 0; dcm2niix takes them for tissue or air."""
+    """Uncompressed pixels with the header's padding set to 0; dcm2niix takes padding for tissue or air."""
     if not any(image.padding) or image.bits not in (8, 16, 32):
         return pixels
     lowest, highest = image.padding[0], image.padding[-1]
@@ -123,10 +123,10 @@ def _without_padding(pixels: bytes, image: DicomImage) -> bytes:
 
 
 def _copy_frames(image: DicomImage, target: Path) -> None:
-    """Copy each frame of a file to a file of its own, whose name begins like the target's.
+    """Copy each frame to a separate file, whose name begins like the target's.
 
-    Of frames in one file dcm2niix does not see the positions but numbers, which need not follow them, and it reads
-    compressed ones in no order, or wrongly if their rescaling differs.
+    dcm2niix sorts the frames of one file by number, whatever their positions, and reads compressed frames in no order,
+    or wrongly if their rescaling differs.
     """
     from pydicom import Dataset, dcmread
     from pydicom.encaps import encapsulate, generate_frames

@@ -150,7 +150,7 @@ def read_header(path: Path) -> tuple[Any, DicomImage] | None:
 def _stored(file: BinaryIO, length: int) -> int:
     """The bytes of the pixels that begin at the position of a file, -1 if they break off; see `DicomImage.stored`.
 
-    Pixels of undefined length are compressed, in items of which an empty one of another kind is the last.
+    Pixels of undefined length are compressed, in items that end with an empty item of another kind.
     """
     end = os.fstat(file.fileno()).st_size
     if length != _UNDEFINED:

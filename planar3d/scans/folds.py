@@ -127,7 +127,7 @@ def everything(patients: Mapping[str, str]) -> Fold:
 
 
 def shared_patients(folds: Sequence[Fold], patients: Mapping[str, str]) -> list[str]:
-    """A sentence for each fold, of a user's own, that tests a scan of a patient on whose other scans it trains.
+    """A sentence for each of a user's folds that has scans of one patient both for testing and for training.
 
     If there is none, a sentence for the first fold that may do so by the names of scans: P1_T1 and P1_T2.
     """

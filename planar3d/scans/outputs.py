@@ -1,4 +1,4 @@
-"""The names of inputs, after their files or series and as many folders as needed, and of the output files of each."""
+"""The unique names of inputs, from their files or series and folders, and the output files of each input."""
 
 import os
 from collections import Counter

@@ -131,7 +131,7 @@ def folded(name: str) -> str:
 
 
 def is_name(text: str) -> bool:
-    """Whether a text can be part of a file name on every system; accents and vowel signs may be signs of their own."""
+    """Whether a text can be part of a file name on every system; accents and vowel signs may be separate characters."""
     return _NAME.fullmatch("".join(sign for sign in text if unicodedata.category(sign)[0] != "M")) is not None
 
 

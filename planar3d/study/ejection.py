@@ -113,10 +113,10 @@ def ejection_table(results: Results) -> Table:
         cells = {column: Summary(value, np.nan, count, len(complete)) for column, value in agreement(*pairs).items()}
         rows.append(Row(name, cells, grid="native", over="patients"))
     notes = [
-        f"Of {counted(complete, 'patient')} with both views at both instants; all volumes by Simpson’s biplane rule "
+        f"Over {counted(complete, 'patient')} with both views at both instants; all volumes by Simpson’s biplane rule "
         "from the label maps. A patient without a volume in the reference or in the prediction is excluded, as “(4 of "
         "5)” shows.",
-        "Bias is the mean of prediction − reference, and its standard deviation (n − 1) that of these differences; the "
+        "Bias is the mean of prediction − reference, with the standard deviation (n − 1) of these differences; the "
         "correlation is Pearson’s.",
         *unread,
     ]

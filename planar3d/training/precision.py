@@ -77,7 +77,7 @@ def precision_of(network: keras.Model) -> str:
 
 
 def computed_precision(precision: str) -> str:
-    """The precision that is computed here where this one is asked for: float32 for bf16 that a CPU would emulate.
+    """The precision computed here for a requested precision: float32 for bf16 that a CPU would emulate.
 
     Without bf16 instructions TensorFlow multiplies value by value, and torch's 3D convolutions take four times as long.
     """
@@ -86,7 +86,7 @@ def computed_precision(precision: str) -> str:
 
 
 def for_prediction(network: keras.Model, precision: str | None) -> tuple[keras.Model, str]:
-    """A network in `computed_precision` of the one that is asked for, by default its own; and that one for the log.
+    """A network in `computed_precision` of the requested one, by default its own; and the computed one for the log.
 
     Raises what `check_precision` raises.
     """

@@ -34,7 +34,7 @@ class KnownFile:
     # `sha256:` or, for Keras' files, `md5:`, followed by all digits, or by the first eight if the publisher gives no
     # more. Eight digits detect damage but not forgery.
     digest: str
-    url: str | None  # download address, if the file has one of its own
+    url: str | None  # download address of the file alone, if any
 
 
 @cache
@@ -71,8 +71,6 @@ def fetch_known(name: str, folder: str | os.PathLike[str] | None = None) -> Path
             raise WeightsError(f"{path} is not {known.origin}: {wrong}. Remove it or rename it.")
         return path
     if known.url is None:
-        raise WeightsError(
-            f"{path} does not exist, and {name} has no download of its own; it comes from {known.origin}."
-        )
+        raise WeightsError(f"{path} does not exist, and planar3d cannot download it; it comes from {known.origin}.")
     download(known.url, path, known.digest)
     return path

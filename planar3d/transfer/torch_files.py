@@ -106,7 +106,7 @@ def _state_in(content: Mapping[str, Any], tensor: Any, path: Path) -> Mapping[st
         named = named or [n for n, value in inner.items() if any(isinstance(value.get(s), Mapping) for s in _STATES)]
         if len(named) > 1:
             raise WeightsError(
-                f"{path} has {len(named)} state dictionaries: {', '.join(map(str, named))}. Save the one that you want."
+                f"{path} has {len(named)} state dictionaries: {', '.join(map(str, named))}. Save only one of them."
             )
     return _state_in(inner[named[0]], tensor, path) if named else content
 

@@ -134,6 +134,6 @@ def stage_of(name: str) -> str | None:
 
 
 def stages_of(names: Names) -> set[str | None]:
-    """The stages of a table in torch and in Keras, without dense layers: a head of one's own may take their place."""
+    """The stages of a table in torch and in Keras, without dense layers: a user's head may replace them."""
     layers = (pair for pair in names.items() if not kind_of(pair[1]).startswith("dense"))
     return {stage_of(name) for pair in layers for name in pair} - {None}

@@ -153,7 +153,7 @@ def keras_arrays(state: Mapping[str, np.ndarray], names: Names, layout: str = "t
 
 
 def prefix_of(state: Iterable[str], names: Names) -> str:
-    """What is in front of the network's names: nothing if any layer has its own name, else what most layers have."""
+    """The prefix of the network's names: empty if any layer has its own name, else the prefix of most layers."""
     found: Counter[str] = Counter()
     for layer in {name.rpartition(".")[0] for name in state}:
         parts = layer.split(".")
@@ -166,7 +166,7 @@ def prefix_of(state: Iterable[str], names: Names) -> str:
         return ""
     if len(most) > 1:
         raise WeightsError(
-            f"The network is in the file {len(most)} times, with {' and '.join(sorted(most))} in front of its names. "
-            "Save the state dictionary of the one that you want."
+            f"The file has the network {len(most)} times, with the prefixes {' and '.join(sorted(most))}. Save the "
+            "state dictionary of one of them."
         )
     return most[0]

@@ -115,7 +115,7 @@ def test_mappings_differ_by_layer(mapping):
         ({"mapping": "average", "alpha": ALPHA}, "^alpha=.* has no effect with mapping='average': it is for 'scale'"),
         ({"mapping": "average", "tap": 1}, "^tap=1 has no effect with mapping='average': it is for 'zero'"),
         ({"mapping": {"conv": "planar"}, "kernel_depth": 3}, "^kernel_depth=3 has no effect with these mappings"),
-        ({"mapping": KernelMapping("zero", 3), "kernel_depth": 5}, "kernel_depth=5.*a KernelMapping has a depth of"),
+        ({"mapping": KernelMapping("zero", 3), "kernel_depth": 5}, "kernel_depth=5.*a KernelMapping has its own depth"),
         ({"axis": 3}, "before rows"),
     ],
 )

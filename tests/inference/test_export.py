@@ -325,7 +325,7 @@ def test_what_is_no_export_is_not_replaced(network, tmp_path):
     with pytest.raises(Planar3DError, match=r"onnx exists, but is not an export of planar3d\. Name another"):
         export_network(network, tmp_path, ["onnx"])
     assert (tmp_path / "onnx/notes.txt").read_text() == "mine"
-    with pytest.raises(Planar3DError, match=r"udcff is not text in utf-8, .* and a runtime cannot open it\. Rename"):
+    with pytest.raises(Planar3DError, match=r"udcff is not text in utf-8, .* so a runtime cannot open it\. Rename"):
         export_network(network, tmp_path / "\udcff", ["onnx"])
     assert os.listdir(tmp_path) == ["onnx"]
 

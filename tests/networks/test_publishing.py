@@ -172,7 +172,7 @@ def test_values_that_float16_cannot_hold_are_refused(value, tmp_path):
         ("ms-flair-open.weights.h5", RECIPE.changed(bridge_filters=5), CARD, "not the network of the recipe"),
         ("ms-flair-open.weights.h5", RECIPE.changed(encoder_weights="home/vgg.npz"), CARD, "which others do not have"),
         ("ms-flair-open.weights.h5", RECIPE, said(limits=None, data=""), r"lacks data \(.*limits \("),
-        ("ms-flair-open.weights.h5", RECIPE, said(threshold=0.5), "must not have threshold: what is measured"),
+        ("ms-flair-open.weights.h5", RECIPE, said(threshold=0.5), "must not have threshold: measured fields"),
         ("ms-flair-open.weights.h5", RECIPE, said(training="x" * 60_000), "the limit is 60,000"),
         ("ms-flair-open.weights.h5", RECIPE, ["ms-flair-open"], "is a JSON object"),
     ],

@@ -175,7 +175,7 @@ def test_a_path_that_is_no_text_is_refused_before_itk_ends_the_process(tmp_path)
     except OSError:
         pytest.skip("names of files are text here")
     _write(tmp_path / "a.mha").rename(folder / "a.mha")
-    with pytest.raises(ScanError, match=r"udcff/a\.mha is not text in utf-8, .* and ITK cannot open it\. Rename it or"):
+    with pytest.raises(ScanError, match=r"udcff/a\.mha is not text in utf-8, .* so ITK cannot open it\. Rename it or"):
         read_scan(folder / "a.mha")
     with pytest.raises(ScanError, match="ITK cannot open it"):
         write_like(folder / "a.mha", VOXELS, AFFINE, folder / "b.mha")

@@ -90,7 +90,7 @@ def test_camus_is_scored_by_contours_and_ejection_fractions(tmp_path, monkeypatc
         if (row.kind, row.grid) == ("this run", "native")
     )
     assert cell.mean == pytest.approx(sum(own) / 2) and cell.count == 2
-    assert tables["ejection"].notes[0].startswith("Of 1 patient with both views")
+    assert tables["ejection"].notes[0].startswith("Over 1 patient with both views")
     # Where the label maps are the reference itself, so are the volumes.
     for case in dataset.cases[8:]:
         image = nib.load(out / f"fold-1/predictions/{case.id}_mask.nii.gz")

@@ -114,7 +114,7 @@ def test_what_cannot_be_fetched_is_an_error_that_says_why(served, tmp_path, monk
     with pytest.raises(WeightsError, match="PLANAR3D_OFFLINE disables the download"):
         fetch_known("tiny.pth", tmp_path)
     table(url=None)
-    with pytest.raises(WeightsError, match="has no download of its own; it comes from a publisher"):
+    with pytest.raises(WeightsError, match="planar3d cannot download it; it comes from a publisher"):
         fetch_known("tiny.pth", tmp_path)
 
 

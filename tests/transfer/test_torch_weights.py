@@ -89,7 +89,7 @@ def test_blocks_of_another_network_are_no_copies_of_this_one():
 
 def test_two_copies_of_the_network_in_one_file_are_refused():
     state = {f"{who}.{layer}.bias": np.ones(3) for who in ("teacher", "student") for layer in ("conv", "fc")}
-    with pytest.raises(WeightsError, match=r"2 times, with student\. and teacher\. in front.*Save the state"):
+    with pytest.raises(WeightsError, match=r"2 times, with the prefixes student\. and teacher\.\. Save the state"):
         keras_arrays(state, NAMES)
 
 

@@ -52,7 +52,7 @@ class Bids(Layout):
 
 @dataclass(frozen=True)
 class _Name:
-    """A file's name: its entities, and the parts between them, the last of which is the suffix."""
+    """A file's name: its entities, and the parts between them, the suffix last."""
 
     entities: dict[str, str]
     others: tuple[str, ...]
