@@ -1,11 +1,11 @@
-"""Masks in bf16 and int8 beside masks in float32, of the same weights on real scans: voxels that differ, and Dice.
+"""Masks in bf16 and int8 compared with masks in float32, same weights, real scans: differing voxels, and Dice.
 
     python benchmarks/agreement.py --data FOLDER --model best.weights.h5 --scans sub-01,sub-02
     python benchmarks/agreement.py --data scans.csv --model ms-flair-open --measure sub-01,sub-02,sub-03 --enter
 
-With --measure the greatest values for int8 are measured on these scans first. With --enter they go into the table of
-published models, and the agreement of bf16 by the recipe's own rule as well, for this processor's instructions and
-this OpenVINO, where `planar3d predict` trusts bf16 without a check.
+--measure first measures the greatest values for int8 on the named scans. --enter writes these values, and the bf16
+agreement under the recipe's own rule, into the table of published models, for this processor's instructions and this
+OpenVINO version; `planar3d predict` then uses bf16 without a check.
 """
 
 from dataclasses import replace
@@ -29,9 +29,9 @@ THRESHOLDS = (16, 128)  # of 256
 def main(
     data: Annotated[Path, typer.Option(help="Folder or table of scans with masks.")],
     model: Annotated[str, typer.Option(help="Trained weights, or a published model.")],
-    scans: Annotated[str | None, typer.Option(help="Which of them, with commas; all if left out.")] = None,
-    keras: Annotated[bool, typer.Option(help="Begin with Keras, which the others are then compared with.")] = False,
-    measure_on: Annotated[str, typer.Option("--measure", help="Scans to measure the values of int8 on.")] = "",
+    scans: Annotated[str | None, typer.Option(help="Names of scans, separated by commas; default: all.")] = None,
+    keras: Annotated[bool, typer.Option(help="Start with Keras, as the reference for the others.")] = False,
+    measure_on: Annotated[str, typer.Option("--measure", help="Scans on which int8 values are measured.")] = "",
     enter: Annotated[bool, typer.Option(help="Enter the agreement in the table of published models.")] = False,
 ) -> None:
     """Predict each scan in each way, and write the table to RESULTS.md."""

@@ -1,9 +1,9 @@
-"""What a user would pick instead, beside this package: the same weights, the same scan, one run.
+"""This package beside its alternatives: the same weights, the same scan, one run.
 
     python benchmarks/alternatives.py --data FOLDER --model best.weights.h5
 
-Without --data the scan is a phantom, without --model the weights are random. Contestants whose packages are missing are
-left out.
+Without --data the scan is a phantom; without --model the weights are random. Contestants with missing packages are
+skipped.
 """
 
 import importlib.util
@@ -25,14 +25,14 @@ THRESHOLDS = (16, 128)  # of 256
 
 
 def main(
-    data: Annotated[Path | None, typer.Option(help="Folder of scans with masks; a phantom if left out.")] = None,
-    scan: Annotated[str | None, typer.Option(help="Which of them; the first if left out.")] = None,
-    model: Annotated[Path | None, typer.Option(help="Trained weights; random ones if left out.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of scans with masks; default: a phantom.")] = None,
+    scan: Annotated[str | None, typer.Option(help="Name of a scan; default: the first.")] = None,
+    model: Annotated[Path | None, typer.Option(help="Trained weights; default: random weights.")] = None,
     size: Annotated[int, typer.Option(help="Voxels along each axis of the prepared scan.")] = 256,
-    windows: Annotated[int | None, typer.Option(help="Only the middle ones of the scan; seconds are scaled.")] = None,
-    only: Annotated[str | None, typer.Option(help="Contestants, separated by semicolons; all if left out.")] = None,
-    threads: Annotated[int | None, typer.Option(help="Cores to use; all if left out.")] = None,
-    keep: Annotated[Path | None, typer.Option(help="Measurements are kept here, and not repeated.")] = None,
+    windows: Annotated[int | None, typer.Option(help="Middle windows to time; seconds are scaled.")] = None,
+    only: Annotated[str | None, typer.Option(help="Contestants, separated by semicolons; default: all.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Cores to use; default: all.")] = None,
+    keep: Annotated[Path | None, typer.Option(help="Folder of measurements, which are not repeated.")] = None,
 ) -> None:
     """Measure the contestants one after another, and write the table to RESULTS.md."""
     chosen = [name.strip() for name in only.split(";")] if only else list(CONTESTANTS)
@@ -47,7 +47,7 @@ def main(
             contestant = CONTESTANTS[name]
             missing = [package for package in contestant.needs if importlib.util.find_spec(package) is None]
             if missing:
-                print(f"{name}: left out, {', '.join(missing)} is not there.")
+                print(f"{name}: skipped, {', '.join(missing)} is not installed.")
             elif not (folder / f"{name}.json").is_file():
                 _measure(name, folder, threads)
         text = _results(folder, threads)

@@ -1,9 +1,9 @@
-"""Many scans: one after the other, against the next one prepared and the last one written beside the network.
+"""Many scans: a serial loop against a pipeline that prepares and writes scans while the network runs.
 
     python benchmarks/cohort.py --data FOLDER --model best.weights.h5
 
-FOLDER holds data/ms_flair (PLANAR3D_TEST_DATA if left out); its scans are copied until there are --count. The network
-is a trained one: what random weights mark, all over the head, takes longer to tabulate than lesions do.
+FOLDER holds data/ms_flair (default: PLANAR3D_TEST_DATA); its scans are copied until there are --count. The network is
+trained: masks of random weights, with marks all over the head, take longer to tabulate than lesions.
 """
 
 import itertools
@@ -41,7 +41,7 @@ def one_after_the_other(folder: Path, model: str, ways: Ways) -> Callable[[], in
 
 
 def pipeline(folder: Path, model: str, ways: Ways) -> Callable[[], int]:
-    """What `planar3d predict` does, which looks for lesions and warnings and keeps records as well."""
+    """The pipeline of `planar3d predict`, including lesion tables, quality checks and records."""
     from planar3d.study.cohort import segment_all
     from planar3d.study.segmented import Asked
 
@@ -54,8 +54,8 @@ def pipeline(folder: Path, model: str, ways: Ways) -> Callable[[], int]:
 
 def main(
     data: Annotated[Path, typer.Option(envvar="PLANAR3D_TEST_DATA", help="Holds data/ms_flair.")],
-    model: Annotated[str, typer.Option(help="Weights of a trained network, or a published one.")] = MODEL,
-    count: Annotated[int, typer.Option(help="Scans.")] = 20,
+    model: Annotated[str, typer.Option(help="Weights file of a trained network, or a published model.")] = MODEL,
+    count: Annotated[int, typer.Option(help="Number of scans.")] = 20,
     method: str = "auto",
     engine: str = "auto",
     precision: str | None = None,

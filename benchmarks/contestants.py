@@ -1,4 +1,4 @@
-"""Those who segment the scan in alternatives.py: each reads it from a folder and returns what is to be timed.
+"""The contestants of alternatives.py: each reads the scan from a folder and returns the function to time.
 
 The folder holds voxels.npy, the weights as network.weights.h5 and arrays.npz, and about.json.
 """
@@ -113,7 +113,7 @@ def planar3d_predictor(folder: Path, method: str, engine: str, precision: str) -
 
 
 def read_about(folder: Path) -> tuple[Recipe, dict[str, Any]]:
-    """The recipe that everybody follows, and what else about.json says of the scan."""
+    """The common recipe, and the other entries of about.json on the scan."""
     about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
     return Recipe.from_json(about["recipe"]), about
 
@@ -141,7 +141,7 @@ def _channels_first(windows: np.ndarray) -> Any:
 
 
 def _windowed(folder: Path, run: Callable[[np.ndarray], np.ndarray]) -> Callable[[], np.ndarray]:
-    """Run one window after another; the first has been run before, so that nothing is cold."""
+    """Run one window after another, after a warm-up on the first."""
     recipe, voxels = read_about(folder)[0], np.load(folder / "voxels.npy")
 
     def predict() -> np.ndarray:

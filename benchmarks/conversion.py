@@ -1,4 +1,4 @@
-"""Time and memory that it takes to turn applications of Keras into 3D networks.
+"""Time and memory of converting networks of keras.applications to 3D.
 
 python benchmarks/conversion.py
 """
@@ -14,7 +14,7 @@ NETWORKS = "VGG16,ResNet50,DenseNet121,EfficientNetB0,NASNetMobile,EfficientNetB
 
 
 def converted(name: str, mapping: str) -> Callable[[], Any]:
-    """Builds an application; its conversion is what is timed. Gives parameters, layers, and the building's seconds."""
+    """Build an application and time its conversion: parameters, layers, and the seconds of building."""
     import keras
 
     from planar3d.conversion.convert import convert
@@ -31,10 +31,10 @@ def converted(name: str, mapping: str) -> Callable[[], Any]:
 
 
 def main(
-    networks: Annotated[str, typer.Option(help="Functions of keras.applications, with commas.")] = NETWORKS,
+    networks: Annotated[str, typer.Option(help="Functions of keras.applications, separated by commas.")] = NETWORKS,
     mapping: str = "planar",
 ) -> None:
-    """Measure each network in a process of its own."""
+    """Measure each network in a separate process."""
     rows = []
     for name in networks.split(","):
         measured = measure(converted, name, mapping)

@@ -1,4 +1,4 @@
-"""What a depthwise convolution of volumes costs by XLA and on images, beside a dense one, for a multiply-accumulate.
+"""Cost of depthwise convolutions of volumes, by XLA and on images, beside dense ones, per multiply-accumulate.
 
 python benchmarks/depthwise.py
 """
@@ -41,7 +41,7 @@ def timed(make: Callable[[], Any], size: int, channels: int, kernel: int, stride
 
 
 def main(repeats: int = 3, bf16: bool = False) -> None:
-    """Measure the ways in turns, so that whatever else the machine does meets all of them."""
+    """Measure the methods in turn, so that other load on the machine affects all of them."""
     import tensorflow as tf
     from keras import layers
 

@@ -1,11 +1,11 @@
-"""Inference and training on one GPU: windows and slices a second, memory, and the share of its measured matrix rate.
+"""Inference and training on one GPU: windows and slices per second, memory, share of the measured matrix rate.
 
     KERAS_BACKEND=torch python benchmarks/gpu.py --batches 1,2,4,8 --precisions float32,bf16,float16
     python benchmarks/gpu.py --device-less --size 32 --batches 1 --precisions float32
 
-Needs Keras, one of its backends, and this package. What is timed is what the package does: `predict_on_batch` and
-`train_on_batch` of the planar res-u-net with a frozen encoder, copies to and from the device included. Each
-measurement is a process of its own, so that one that runs out of memory ends no other. The weights are random.
+Needs Keras, one of its backends, and this package. Timed are `predict_on_batch` and `train_on_batch` of the planar
+res-u-net with a frozen encoder, including copies to and from the device. Each measurement runs in a separate process,
+so that one that runs out of memory ends no other. The weights are random.
 """
 
 import os
@@ -22,7 +22,7 @@ DTYPES = {"float32": "float32", "bf16": "bfloat16", "float16": "float16"}
 
 
 def matrices(precision: str, seconds: float) -> Callable[[], dict[str, Any]]:
-    """The rate of one large matrix product after the other, in the arithmetic that the backend chooses for the type."""
+    """The rate of repeated large matrix products, in the arithmetic that the backend chooses for the type."""
     import keras
     from keras import ops
 
@@ -47,7 +47,7 @@ def matrices(precision: str, seconds: float) -> Callable[[], dict[str, Any]]:
 def network_calls(
     task: str, precision: str, batch: int, depth: int, size: int, seconds: float
 ) -> Callable[[], dict[str, Any]]:
-    """Calls a second of a task, the work of a call, and the device's peak memory."""
+    """Calls per second of a task, the work of a call, and the device's peak memory."""
     import numpy as np
 
     from planar3d.graph.described import layer_costs
@@ -88,7 +88,7 @@ def _calls_a_second(call: Callable[[], Any], seconds: float, warmed: Callable[[]
 
 
 class _Gpu(NamedTuple):
-    """What a backend tells of its GPU: its name, its peak memory in bytes, and how the peak is forgotten."""
+    """A backend's information on its GPU: name, peak memory in bytes, and how to reset the peak."""
 
     name: Callable[[Any], str]
     peak: Callable[[Any], int]
@@ -145,12 +145,12 @@ def _row(task: str, precision: str, batch: int, depth: int, size: int, seconds: 
 def main(
     size: Annotated[int, typer.Option("--size", help="Rows and columns of a window.")] = 256,
     depth: Annotated[int, typer.Option("--depth", help="Slices of a window.")] = 16,
-    batches: Annotated[str, typer.Option("--batches", help="Windows at once, with commas.")] = "1,2,4,8",
+    batches: Annotated[str, typer.Option("--batches", help="Batch sizes, separated by commas.")] = "1,2,4,8",
     precisions: Annotated[
-        str, typer.Option("--precisions", help="Of float32, bf16, float16.")
+        str, typer.Option("--precisions", help="Any of float32, bf16, float16, separated by commas.")
     ] = "float32,bf16,float16",
-    tasks: Annotated[str, typer.Option("--tasks", help="Of inference, training.")] = "inference,training",
-    seconds: Annotated[float, typer.Option("--seconds", help="Of each measurement.")] = 5.0,
+    tasks: Annotated[str, typer.Option("--tasks", help="Any of inference, training.")] = "inference,training",
+    seconds: Annotated[float, typer.Option("--seconds", help="Seconds of each measurement.")] = 5.0,
     device_less: Annotated[bool, typer.Option("--device-less", help="Run without a GPU, to try the script.")] = False,
 ) -> None:
     """Measure, print, and where a GPU was used record the table in RESULTS.md."""

@@ -1,4 +1,4 @@
-"""How time and memory of a scan grow with its size and with the threads, beside the work that the package counts.
+"""Growth of time and memory with the size of a scan and the number of threads, beside the counted work.
 
     python benchmarks/growth.py --keep FOLDER
 
@@ -30,7 +30,7 @@ FEW = 4  # windows
 
 @dataclass(frozen=True)
 class Method:
-    """How a scan is computed."""
+    """A method of computing a scan."""
 
     arguments: tuple[str, str, str]  # method, engine and precision of `predictor`
     needs: tuple[str, ...]  # packages without which it is left out
@@ -56,7 +56,7 @@ class Point:
 
 
 def segment(size: int, slices: int, method: str, engine: str, precision: str) -> Callable[[], Any]:
-    """Predict a scan of random voxels with random weights; a first, short scan leaves nothing cold."""
+    """Predict a scan of random voxels with random weights; a short scan before it is the warm-up."""
     from planar3d.inference.predictor import predictor
     from planar3d.networks.registry import recipe_network
 
@@ -70,11 +70,11 @@ def segment(size: int, slices: int, method: str, engine: str, precision: str) ->
 
 def main(
     sizes: Annotated[str, typer.Option(help="Voxels along each axis.")] = "64,128,256,384",
-    threads: Annotated[str, typer.Option(help="Cores to use; those that the machine lacks are left out.")] = "1,2",
-    only: Annotated[str | None, typer.Option(help="Methods, separated by semicolons; all if left out.")] = None,
-    longest: Annotated[float, typer.Option(help="TFLOP a thread; of longer scans as many windows are timed.")] = 40,
-    most: Annotated[int, typer.Option(help="Largest size that fewer threads than the machine's are timed at.")] = 256,
-    keep: Annotated[Path | None, typer.Option(help="Measurements are kept here, and not repeated.")] = None,
+    threads: Annotated[str, typer.Option(help="Numbers of cores; numbers above the machine's are skipped.")] = "1,2",
+    only: Annotated[str | None, typer.Option(help="Methods, separated by semicolons; default: all.")] = None,
+    longest: Annotated[float, typer.Option(help="Most TFLOP per thread; longer scans are timed in part.")] = 40,
+    most: Annotated[int, typer.Option(help="Largest size timed with fewer threads than the machine has.")] = 256,
+    keep: Annotated[Path | None, typer.Option(help="Folder of measurements, which are not repeated.")] = None,
 ) -> None:
     """Measure every method at every size and number of threads, one after another."""
     cores = len(os.sched_getaffinity(0))
@@ -97,7 +97,7 @@ def main(
 
 
 def _point(name: str, size: int, threads: int, share: float, folder: Path) -> Point:
-    """Measure a share of a scan's windows, or read what was measured before."""
+    """Measure a share of a scan's windows, or read an earlier measurement."""
     method, recipe = METHODS[name], PAPER.changed(size=size)
     windows = len(window_starts(size, recipe.depth, recipe.stride))
     timed = min(FEW, windows) if method.alike else max(FEW, int(share * windows))

@@ -1,9 +1,9 @@
-"""Planes cropped to the head against whole ones: the Dice of the masks, seconds, and what the box leaves.
+"""Planes cropped to the head against whole planes: Dice of the masks, seconds, and the size of the box.
 
     python benchmarks/planes.py --data FOLDER
 
-FOLDER holds data/ (PLANAR3D_TEST_DATA if left out), of which every FLAIR scan is segmented in both ways, one after the
-other, by the published model.
+FOLDER holds data/ (default: PLANAR3D_TEST_DATA); the published model segments each of its FLAIR scans in both ways, one
+after the other.
 """
 
 import time
@@ -20,9 +20,9 @@ LEAST = 0.999  # Dice that a box may cost
 
 def main(
     data: Annotated[Path, typer.Option(envvar="PLANAR3D_TEST_DATA", help="Holds data/.")],
-    beside: Annotated[str, typer.Option(help="What else ran on the machine, for the record.")] = "",
+    beside: Annotated[str, typer.Option(help="Other load on the machine, for the record.")] = "",
 ) -> None:
-    """Segment every scan in both ways and record what differs."""
+    """Segment every scan in both ways and record the differences."""
     folders = ("ms_flair/sub-*", "open_ms/*", "open_ms_more/*", "mslesseg/*")
     paths = [path for folder in folders for path in sorted((data / "data").glob(f"{folder}/**/*FLAIR.nii.gz"))]
     rows, least = _compared(paths)

@@ -2,8 +2,8 @@
 
     python benchmarks/preparation.py --data FOLDER
 
-FOLDER holds data/ms_flair (PLANAR3D_TEST_DATA if left out). Besides its scans, a volume of 261×336×336 voxels is made
-of the first of them, as large as those of the challenge's third center. Without a folder the embedded phantom serves.
+FOLDER holds data/ms_flair (default: PLANAR3D_TEST_DATA). Besides its scans, a volume of 261×336×336 voxels, the size at
+the challenge's third center, is made from the first scan. Without a folder the embedded phantom is used.
 """
 
 import gzip
@@ -64,7 +64,7 @@ def plain(path: Path, folder: Path) -> Callable[[], tuple[Stages, np.ndarray]]:
 
 
 def package(path: Path, folder: Path, gunzip: str) -> Callable[[], tuple[Stages, np.ndarray]]:
-    """The package, unpacking with isal or, as where that is not installed, with zlib."""
+    """The package, unpacking with isal, or with zlib as if isal were not installed."""
     if gunzip == "zlib":
         nifti.GzipFile = gzip.GzipFile
 
@@ -102,8 +102,8 @@ def whole(path: Path, folder: Path) -> Callable[[], np.ndarray]:
 
 def main(
     data: Annotated[Path | None, typer.Option(envvar="PLANAR3D_TEST_DATA", help="Holds data/ms_flair.")] = None,
-    calls: Annotated[int, typer.Option(help="Of each contestant; the first is not counted.")] = 6,
-    scans: Annotated[int, typer.Option(help="Real scans, besides the large volume.")] = 9,
+    calls: Annotated[int, typer.Option(help="Calls of each contestant; the first is not counted.")] = 6,
+    scans: Annotated[int, typer.Option(help="Number of real scans, besides the large volume.")] = 9,
 ) -> None:
     """Measure, compare and record."""
     with tempfile.TemporaryDirectory() as name:
@@ -163,7 +163,7 @@ class _Clock:
 
 
 def _large_volume(scan_path: Path, mask_path: Path, folder: Path) -> tuple[Path, Path]:
-    """A scan and its mask on 261×336×336 voxels, with grain, without which gzip would have too easy a time."""
+    """A scan and its mask on 261×336×336 voxels, with noise, because smooth voxels compress too well."""
     scan = read_scan(scan_path)
     voxels = _zoom(scan.voxels, LARGE, 1)
     corner = scan.voxels[:16, :16]
@@ -194,7 +194,7 @@ def _compared(title: str, scan_path: Path, mask_path: Path, slow: Measurement, f
 
 
 def _masks_agree(scan: Any, mask_path: Path) -> bool:
-    """Whether a mask to the cube and back is what scipy makes of it."""
+    """Whether a mask to the cube and back equals scipy's result."""
     mask, prepared = read_mask(mask_path, scan), prepare(scan, PAPER)
     geometry = prepared.geometry
     there = prepared.align(mask)

@@ -1,9 +1,9 @@
-"""One scan segmented from the shell, in ways that take turns, against the import of TensorFlow and Keras alone.
+"""One scan segmented from the shell in several ways, in turn, against the import of TensorFlow and Keras alone.
 
     python benchmarks/shell.py SCAN --before CHECKOUT
 
-Every way is a command in a process of its own, from a checkout: those named with --before, oldest first, and this one,
-with whole planes, with the defaults, and in int8. Each mask is compared with that of the way above it.
+Each way is a command in a separate process, from a checkout: first the checkouts named by --before, oldest first, then
+this one with whole planes, with the defaults, and in int8. Each mask is compared with the mask of the way above.
 """
 
 import os
@@ -30,7 +30,7 @@ _IMPORT = "import tensorflow, keras"
 
 @dataclass
 class Way:
-    """Arguments of `planar3d`, or none for the import; and what runs took: seconds, processor seconds, peak GiB."""
+    """Arguments of `planar3d`, or none for the import; and for each run: seconds, processor seconds, peak GiB."""
 
     name: str
     checkout: Path
@@ -38,7 +38,7 @@ class Way:
     runs: list[tuple[float, float, float]] = field(default_factory=list)
 
     def run(self, scan: Path, out: Path) -> None:
-        """Run it once; the mask comes to lie in `out`."""
+        """Run it once; the mask is written to `out`."""
         command = [sys.executable, "-c", _IMPORT]
         if self.arguments:
             given = [*self.arguments, str(scan), "--out", str(out / "masks"), "--overwrite"]
@@ -53,10 +53,10 @@ class Way:
 
 def main(
     scan: Path,
-    before: Annotated[list[Path] | None, typer.Option(help="An older checkout; may be repeated.")] = None,
+    before: Annotated[list[Path] | None, typer.Option(help="An older checkout; repeatable.")] = None,
     engine: str = "auto",
     rounds: int = 3,
-    beside: Annotated[str, typer.Option(help="What else ran on the machine, for the record.")] = "",
+    beside: Annotated[str, typer.Option(help="Other load on the machine, for the record.")] = "",
 ) -> None:
     """Run all ways in turn, and write the table to RESULTS.md."""
     predict = ["predict", "--model", MODEL, "--engine", engine]

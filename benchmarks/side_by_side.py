@@ -1,7 +1,7 @@
-"""Contestants measured one after another in one run, each in a process of its own, and a table with its conditions.
+"""Contestants measured one after another in one run, each in a separate process, and a table with its conditions.
 
-A contestant is a function that sets itself up and returns what is timed; it runs in a fresh process, so that peak
-memory is its own and nothing is warm that a user would find cold. The first call is reported apart from the others.
+A contestant is a function that prepares its work and returns the function to time. It runs in a fresh process, so that
+peak memory is its own and caches are as cold as for a user. The first call is reported separately.
 """
 
 import datetime
@@ -29,7 +29,7 @@ _OTHERS = ("onnxruntime", "monai")  # packages that contestants compute with
 
 @dataclass(frozen=True)
 class Measurement:
-    """What a contestant took, and gave."""
+    """A contestant's time and memory, and its result."""
 
     first: float  # seconds of the first call, tracing and compiling included
     seconds: float  # the median of the later calls; the first where there was one alone
@@ -45,7 +45,7 @@ def measure(
     Args:
         contestant: a function of a module, which returns the function to time.
         *args: for the contestant; they must pickle.
-        calls: how often it is called; the first is reported apart.
+        calls: number of calls; the first is reported separately.
         threads: cores it may use; all if None.
     """
     context = multiprocessing.get_context("spawn")
@@ -91,7 +91,7 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def record(title: str, text: str) -> None:
-    """Print a result, and put it into RESULTS.md under its title, in the place of such a processor's last one."""
+    """Print a result, and write it to RESULTS.md under its title, replacing the last one of the same processor."""
     title = f"{title}: {processor()}"
     section = f"## {title}\n\n{text.strip()}\n"
     print(f"\n{section}")
@@ -130,7 +130,7 @@ def _peak_gib() -> float:
 
 
 def _arithmetic() -> str:
-    """What the processor has of the instructions that matter here."""
+    """The processor's instructions that matter here."""
     flags = re.search(r"flags\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
     known = (flags.group(1) if flags else "").split()
     return ", ".join(name for name in ("avx512f", "avx512_bf16", "amx_bf16") if name in known) or "no AVX-512"

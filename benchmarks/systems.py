@@ -1,13 +1,13 @@
-"""A case of BraTS segmented by each system of volumes at its full size, and a step of training, on a CPU.
+"""A BraTS case segmented at full size by each system of volumes, and a training step, on a CPU.
 
     python benchmarks/systems.py case --data BRATS [--only messaoudi2023-ds,messaoudi2023-dx] [--weights FOLDER]
     python benchmarks/systems.py case --data BRATS --only wacker2019-2d --title "A case of BraTS slice by slice"
     python benchmarks/systems.py engines --data BRATS [--only messaoudi2023-ds,messaoudi2023-dx]
     python benchmarks/systems.py step [--only messaoudi2023-ds,messaoudi2023-dx] [--precision float32,bf16,bf16-xla]
 
-Weights are random unless FOLDER holds `NAME.weights.h5`: the time depends little on what is found. Each is run in a
-process of its own, once; beside other load times say little. Without bf16 instructions the package computes in float32
-where bf16 is asked for; `bf16-xla` computes in bf16 also there, through XLA, which multiplies in float32 and rounds.
+Weights are random unless FOLDER holds `NAME.weights.h5`: the time depends little on the result. Each system runs once,
+in a separate process; with other load on the machine, times say little. Without bf16 instructions the package computes
+bf16 in float32; `bf16-xla` still computes in bf16, through XLA, which multiplies in float32 and rounds.
 """
 
 import sys
@@ -26,8 +26,8 @@ app = typer.Typer(add_completion=False)
 OF_VOLUMES = (
     "wacker2019-3d,messaoudi2020,messaoudi2020-released,messaoudi2023-ds-released,messaoudi2023-ds,messaoudi2023-dx"
 )
-Data = Annotated[Path, typer.Option("--data", help="A folder of one case in a layout of BraTS.")]
-Only = Annotated[str, typer.Option("--only", help="Recipes, with commas.")]
+Data = Annotated[Path, typer.Option("--data", help="Folder of one case in a BraTS layout.")]
+Only = Annotated[str, typer.Option("--only", help="Recipes, separated by commas.")]
 
 
 IMAGES = {"t1", "t1ce", "t2", "flair"}
@@ -104,8 +104,8 @@ def _compiled(name: str, precision: str) -> tuple:
 def case_of(
     data: Data,
     only: Only = OF_VOLUMES,
-    weights: Annotated[Path | None, typer.Option("--weights", help="A folder of trained files.")] = None,
-    title: Annotated[str, typer.Option("--title", help="Of the result.")] = "A case of BraTS by each system",
+    weights: Annotated[Path | None, typer.Option("--weights", help="Folder of trained weights files.")] = None,
+    title: Annotated[str, typer.Option("--title", help="Title of the result.")] = "A case of BraTS by each system",
 ) -> None:
     """Seconds and memory of a whole case."""
     rows = []
@@ -141,8 +141,8 @@ def engines_of(data: Data, only: Only = "wacker2019-3d,messaoudi2023-dx,messaoud
 @app.command("step")
 def steps(
     only: Only = "messaoudi2023-ds,messaoudi2023-dx",
-    precisions: Annotated[str, typer.Option("--precision", help="With commas.")] = "float32",
-    calls: Annotated[int, typer.Option("--calls", help="Of each; the first, which compiles, is left out.")] = 3,
+    precisions: Annotated[str, typer.Option("--precision", help="Precisions, separated by commas.")] = "float32",
+    calls: Annotated[int, typer.Option("--calls", help="Calls; the first, which compiles, is not counted.")] = 3,
 ) -> None:
     """Seconds of a training step and of a prediction of one tile, the median of the calls after the first."""
     rows = []

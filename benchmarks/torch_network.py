@@ -1,4 +1,4 @@
-"""The planar res-u-net as somebody would write it in torch, to be measured beside the Keras network.
+"""The planar res-u-net as written for torch, measured beside the Keras network.
 
 It holds the weights of a Keras network, layer by layer under the same names, and gives the same probabilities.
 """
@@ -69,7 +69,7 @@ class PlanarResUNet(nn.Module):
 
 
 def torch_network(arrays: Mapping[str, np.ndarray]) -> PlanarResUNet:
-    """Build the network that these weights are of, and fill it.
+    """Build the network of these weights, and load them.
 
     Args:
         arrays: `<layer>/kernel` and `<layer>/bias` as Keras has them: kernels are (depth, rows, cols, in, out), those

@@ -3,8 +3,8 @@
     python benchmarks/training.py [--size 256]
     python benchmarks/training.py --agreement RUN
 
-RUN is a run folder with prepared scans and cached features, as `planar3d train` leaves one. Time does not depend on the
-values: elsewhere weights and voxels are random.
+RUN is a run folder of `planar3d train` with prepared scans and cached features. Without RUN, weights and voxels are
+random, because time does not depend on their values.
 """
 
 import tempfile
@@ -28,7 +28,7 @@ EVERY = 10
 
 @dataclass(frozen=True)
 class Contestant:
-    """What trains: the plain Keras network or its trainer, in a precision, from windows or from cached features."""
+    """A way to train: the plain Keras network or its trainer, in a precision, from windows or from cached features."""
 
     kind: str
     precision: str
@@ -172,7 +172,7 @@ def losses(precision: str, run_folder: str) -> Callable[[], list[float]]:
 
 def main(
     size: Annotated[int, typer.Option(help="Rows and columns of a window.")] = 128,
-    calls: Annotated[int, typer.Option(help="Steps of each contestant; the first is reported apart.")] = 4,
+    calls: Annotated[int, typer.Option(help="Steps of each contestant; the first is reported separately.")] = 4,
     agreement: Annotated[Path | None, typer.Option(help="Compare losses of the two precisions on this run.")] = None,
 ) -> None:
     """Time the steps of every contestant, or compare the loss of bf16 with that of float32 after 50 steps."""
