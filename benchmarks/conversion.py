@@ -14,7 +14,7 @@ NETWORKS = "VGG16,ResNet50,DenseNet121,EfficientNetB0,NASNetMobile,EfficientNetB
 
 
 def converted(name: str, mapping: str) -> Callable[[], Any]:
-    """Build an application and time its conversion: parameters, layers, and the seconds of building."""
+    """Build an application; the returned call converts it: parameters, layers, and the seconds of building."""
     import keras
 
     from planar3d.conversion.convert import convert

@@ -25,7 +25,7 @@ class MeasureSet(NamedTuple):
 
     measures: Mapping[str, Measure]  # those not in `score_scan`
     main: tuple[str, ...]  # shown in short tables
-    # Computes them from the scores of `score_scan`, of which they replace those of the same name, and its arguments.
+    # Computes them from the arguments and scores of `score_scan`, and replaces scores of the same name.
     score: Callable[[Mapping[str, float], np.ndarray, np.ndarray, Grid], dict[str, float]]
     note: str  # treatment of empty masks, for tables
     # Labels that references of a group of cases never have; targets made of them are not scored there.

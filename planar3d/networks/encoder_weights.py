@@ -75,7 +75,7 @@ def _check_whole(report: Report, names: Names, encoder: str) -> None:
     """
     layers = set(names.values())
     stages = stages_of(names)
-    # `acs_soft` weighs its planes by weights of its own, which start equal.
+    # `acs_soft` weighs its planes by trainable weights, which start equal.
     missing = [each for each in report.missing if _layer(each) in layers and not each.name.endswith("/planes")]
     # Normalization of each image by itself leaves batch normalization's averages unused.
     biased = {f"{_layer(weight)}/bias" for weight in report.matched}

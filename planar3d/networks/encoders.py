@@ -44,9 +44,9 @@ class Levels(NamedTuple):
 class Encoder:
     """A named encoder."""
 
-    # Builds it from (depth, rows, cols, channels), of which rows and cols may be None; its weights, `"imagenet"`, a
-    # file, or None for random ones; whether inputs v / 128 - 1 are matched to the range that the weights expect; and
-    # the mapping of its 2D kernels.
+    # Builds it from (depth, rows, cols, channels), where rows and cols may be None; its weights, `"imagenet"`, a file,
+    # or None for random ones; whether inputs v / 128 - 1 are matched to the range that the weights expect; and the
+    # mapping of its 2D kernels.
     levels: Callable[[InputShape, EncoderWeights, bool, KernelMapping], Levels]
     count: int  # levels above the coarsest, as in a decoder
     divisors: tuple[int, int, int]  # of depth, rows and cols

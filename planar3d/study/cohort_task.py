@@ -118,8 +118,8 @@ class CohortTask:
     def _is_done(self, item: ScanInput) -> bool:
         """Whether nothing is left to do for a scan: it is segmented, or a foreign file is in its place.
 
-        To be overwritten are outputs from before the start, not those of another process at work, which puts the record
-        in its place first and then the mask.
+        Only outputs from before the start are overwritten, not those of another working process, which moves the record
+        into place before the mask.
         """
         outputs, overwrite = self.items[item], self.asked.overwrite
         if not outputs.mask.exists() or (overwrite and written_at(outputs.record) == self.made[item]):

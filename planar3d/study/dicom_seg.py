@@ -130,11 +130,10 @@ def write_dicom_seg(mask: Scan, series: DicomSeries, model: Mapping[str, Any], p
 def _complete(image: Any, model: str, between: float) -> None:
     """Add elements that highdicom expects: empty ones, and shared properties of frames in the shared groups.
 
-    The distance between slices is that of their positions in mm, and their thickness the same if it is not given.
+    The spacing of slices follows from their positions in mm; a missing thickness becomes equal to the spacing.
 
-    Character sets that highdicom does not take, as with code extensions (Japanese, Korean) or left empty, or that may
-    lack letters of the model's name become UTF-8, and dates, times and sexes that the standard does not know, as of
-    anonymizers, become empty.
+    A character set becomes UTF-8 if highdicom does not accept it (code extensions for Japanese or Korean, an empty one)
+    or if it may lack letters of the model's name. Invalid dates, times and sexes, e.g. from anonymizers, become empty.
     """
     from highdicom.enum import PatientSexValues
     from pydicom.valuerep import DA, DS, TM

@@ -15,7 +15,7 @@ from planar3d.extras import extra
 from planar3d.transfer.guards import SizeBudget
 from planar3d.wording import listed
 
-# Keys of the state dictionary in a training checkpoint, of which the first counts if there are several.
+# Keys of the state dictionary in a training checkpoint; the first one present counts.
 _STATES = ("state_dict", "model")
 _SAVE = "Save only the network's state_dict(), best as .safetensors."
 # What NumPy has of the types in `.safetensors`, and bfloat16; 8 and 4 bits need scales, which are named differently.

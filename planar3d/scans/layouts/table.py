@@ -11,7 +11,7 @@ from planar3d.scans.image_files import files_of, stem
 from planar3d.scans.tables import SITES, check_name, path_in_table, read_table
 
 _COLUMNS = ("scan", "mask", "group", "id", "labels", "patient")
-# Columns by which centers and patients are known, the first of which counts.
+# Columns that name centers and patients; the first one present counts.
 _GROUPS = ("group", *SITES)
 _PATIENTS = ("patient", "patient_id", "subject", "subject_id", "participant", "participant_id")
 _IMAGE = re.compile("image:_?(.+)")
