@@ -62,9 +62,14 @@ class ACSConv3D(layers.Conv2D):
         # One convolution with the planes in a cube is used where separate planes would sample other positions.
         self._cube = self.groups > 1 or padding == "valid" or max(self.strides) > 1
         if self._cube and len(set(self.kernel_size)) > 1:
-            raise ValueError(f"the kernel {self.kernel_size} must be square to fit three planes with these settings.")
+            raise ValueError(
+                f"the kernel {self.kernel_size} must be square to fit three planes with these settings; choose another "
+                "mapping."
+            )
         if len(set(self.dilation_rate)) > 1:
-            raise ValueError(f"dilation_rate={dilation_rate}: an ACS kernel has one dilation for all axes.")
+            raise ValueError(
+                f"dilation_rate={dilation_rate}: an ACS kernel has one dilation for all axes; choose another mapping."
+            )
 
     def build(self, input_shape: Any) -> None:
         """Create the 2D layer's weights, and the planes' weights if they are soft."""

@@ -110,20 +110,18 @@ def transposed(layer: layers.Conv2DTranspose, place: Place) -> list[Step]:
         )
     inside, factor = place.layout.in_volume, place.factor
     if factor > 1:
-        if layer.output_padding is not None:
-            raise ValueError(
-                f"its output_padding={layer.output_padding} has no equivalent along depth; keep depth there "
-                "(depth_pooling='keep', or 1 at its level)"
-            )
         mapping, taps = KernelMapping("repeat"), factor
     else:
         mapping, taps = place.kernel, place.kernel.taps(layer.kernel_size)
-    padding = layer.output_padding
+    padding, is_same = layer.output_padding, layer.padding == "same"
+    if padding is not None and is_same and taps % 2 == 0:
+        advice = "give it an odd kernel_depth" if factor == 1 else "keep depth there (depth_pooling='keep', or 1)"
+        raise ValueError(f"its output_padding={padding} does not go with {taps} taps along depth; {advice}")
     made = layers.Conv3DTranspose(
         layer.filters,
         inside(layer.kernel_size, taps),
         inside(layer.strides, factor),
-        output_padding=None if padding is None else inside(padding, 0),
+        output_padding=None if padding is None else inside(padding, factor - 1 if is_same else 0),
         dilation_rate=inside(layer.dilation_rate, 1),
         name=layer.name,
         **_shared(layer),

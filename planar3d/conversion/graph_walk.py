@@ -60,9 +60,7 @@ class GraphWalk:
         operation = node.operation
         try:
             place = self._place(node, volumes, prefix)
-            args, kwargs = arguments_with(node, volumes)
-            if not isinstance(operation, keras.Layer):
-                args, kwargs = operations.arguments_in_3d(operation, args, kwargs, place)
+            args, kwargs = operations.arguments_in_3d(operation, *arguments_with(node, volumes), place)
             steps, is_new = self._steps_at(operation, place, volumes, prefix)
             if is_new:
                 for step in steps:
@@ -178,7 +176,8 @@ class GraphWalk:
             given, wanted = known[id(flat)].shape[-1], flat.shape[-1]
             if given != wanted:
                 name = f"{name_of(flat)}_channels"
-                step = channels.spreading(given, wanted, name, getattr(operation, "dtype_policy", None))
+                dtype = getattr(operation, "dtype_policy", flat.dtype if "float" in flat.dtype else None)
+                step = channels.spreading(given, wanted, name, dtype)
                 if "float" not in known[id(flat)].dtype:
                     known[id(flat)] = keras.ops.cast(known[id(flat)], step.operation.compute_dtype)
                 self._insert(step, flat, known, names)

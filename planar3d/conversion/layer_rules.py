@@ -72,7 +72,7 @@ def prelu(layer: layers.PReLU, place: Place) -> list[Step]:
     return [Step(step.operation, [alpha], "copied", {"alpha_initializer": layer.alpha_initializer})]
 
 
-def dropout(layer: layers.Dropout, place: Place) -> list[Step]:
+def dropout(layer: Any, place: Place) -> list[Step]:
     """Values dropped together in a slice are dropped together in all slices."""
     noise = layer.noise_shape
     if noise is None or not place.has_depth:
@@ -107,7 +107,10 @@ def global_pooling(layer: Any, place: Place) -> list[Step]:
         kind = layers.GlobalAveragePooling3D if average else layers.GlobalMaxPooling3D
         return [Step(kind(keepdims=layer.keepdims, name=layer.name, dtype=layer.dtype_policy))]
     axes = [place.layout.axis_in_3d(axis, 4) for axis in (1, 2)]
-    return [Step((Mean if average else Max)(axis=axes, keepdims=layer.keepdims, name=layer.name))]
+    step = Step((Mean if average else Max)(axis=axes, keepdims=layer.keepdims, name=layer.name))
+    if layer.compute_dtype == place.inputs[0].dtype:
+        return [step]
+    return [Step(layers.Identity(name=f"{layer.name}_cast", dtype=layer.dtype_policy)), step]
 
 
 def padding_or_cropping(layer: Any, place: Place) -> list[Step]:
@@ -134,13 +137,10 @@ def upsampling(layer: layers.UpSampling2D, place: Place) -> list[Step]:
 def _slice_by_slice(layer: Any, step: Step, place: Place) -> list[Step]:
     """A 2D layer applied to each slice; depth is moved before the rows if it is elsewhere."""
     wrapped = layers.TimeDistributed(step.operation, name=layer.name, dtype=layer.dtype_policy)
-    applied = Step(wrapped, step.arrays, step.mapping)
-    if place.layout.position(place.rank) == 1:
-        return [applied]
     there = place.layout.depth_first(place.rank)
     back = [1 + there.index(axis) for axis in range(1, place.rank + 1)]
-    to, fro = (layers.Permute(order, name=f"{layer.name}_{name}") for order, name in ((there, "to"), (back, "fro")))
-    return [Step(to), applied, Step(fro)]
+    steps = [*_permuted(layer, there, place, "_to"), Step(wrapped, step.arrays, step.mapping)]
+    return [*steps, *_permuted(layer, back, place, "_fro")]
 
 
 def reshape(operation: Any, place: Place) -> list[Step]:
@@ -154,15 +154,13 @@ def reshape(operation: Any, place: Place) -> list[Step]:
             "columns and has no meaning in a volume. Pool first, e.g. with GlobalAveragePooling2D, or convert the "
             "network without its top (include_top=False)"
         )
-    return [Step(layers.Reshape(_target(after, place), name=operation.name))]
+    return [_reshaped(operation, _target(after, place), place)]
 
 
 def _vector_of_each_slice(operation: Any, length: int, place: Place) -> list[Step]:
     # A slice must be contiguous, so depth is first.
-    step = Step(layers.Reshape((-1, length), name=operation.name))
-    if place.layout.position(place.rank) == 1:
-        return [step]
-    return [Step(layers.Permute(place.layout.depth_first(place.rank), name=f"{operation.name}_to")), step]
+    order = place.layout.depth_first(place.rank)
+    return [*_permuted(operation, order, place, "_to"), _reshaped(operation, (-1, length), place)]
 
 
 def permute(layer: layers.Permute, place: Place) -> list[Step]:
@@ -172,6 +170,21 @@ def permute(layer: layers.Permute, place: Place) -> list[Step]:
         axes = [place.layout.axis_in_3d(axis, place.rank) for axis in moved]
         moved = place.layout.with_depth((None, *axes), place.layout.position(place.rank))[1:]
     return [Step(layers.Permute(moved, name=layer.name, dtype=layer.dtype_policy))]
+
+
+def _reshaped(operation: Any, target: Sequence[int], place: Place) -> Step:
+    return Step(layers.Reshape(target, name=operation.name, dtype=_precision(operation, place)))
+
+
+def _permuted(operation: Any, order: list[int], place: Place, suffix: str) -> list[Step]:
+    """A step to another order of axes; none for the same order."""
+    made = layers.Permute(order, name=f"{operation.name}{suffix}", dtype=_precision(operation, place))
+    return [] if order == sorted(order) else [Step(made)]
+
+
+def _precision(operation: Any, place: Place) -> Any:
+    # Of an operation of keras.ops, which has none of its own, that of what it is given.
+    return getattr(operation, "dtype_policy", place.inputs[0].dtype)
 
 
 def _target(after: Sequence[int], place: Place) -> tuple[int, ...]:
@@ -201,6 +214,7 @@ RULES: dict[type, Rule] = {
         if known.reach in _SAME_IN_3D and (kind := layer_type(name))
     },
     layers.Rescaling: rescaling,
+    layers.AlphaDropout: dropout,
     layers.AveragePooling2D: pooling,
     layers.BatchNormalization: batch_normalization,
     layers.Cropping2D: padding_or_cropping,

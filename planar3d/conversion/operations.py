@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from keras import tree
 
-from planar3d.conversion.layer_rules import reshape
+from planar3d.conversion.layer_rules import RULES, everywhere, reshape
 from planar3d.conversion.place import Place, Rule, Step
 from planar3d.graph.keras_graph import ExpandDims, Moveaxis, operation_kind
 
@@ -103,11 +103,12 @@ def transpose(operation: Any, place: Place) -> list[Step]:
 
 def arguments_in_3d(operation: Any, args: Any, kwargs: Any, place: Place) -> tuple[Any, Any]:
     """The arguments of an operation, depth inserted into positions and maps; a `ValueError` if that means nothing."""
-    rule = rule_of(operation)
+    rule = rule_of(operation) or RULES.get(type(operation))
     if rule is get_item and place.has_depth:
         return (args[0], _key_in_3d(place)[0]), kwargs
     if rule is each_value:
         args = [np.asarray(value) if isinstance(value, (list, tuple)) else value for value in args]
+    if rule in (each_value, everywhere):
         return tree.map_structure(lambda value: place.constant(value), (args, kwargs))
     return args, kwargs
 

@@ -81,7 +81,9 @@ def nodes_of(network: keras.Model) -> Iterator[Any]:
 
 def arguments_with(node: Any, values: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The positional and named arguments of a use, with values in place of its tensors."""
-    return node.arguments.fill_in(dict(zip(map(id, node.input_tensors), values, strict=True)))
+    args, kwargs = node.arguments.fill_in(dict(zip(map(id, node.input_tensors), values, strict=True)))
+    # Of `layer(inputs=x)`: a replacement may call its first argument something else.
+    return ((kwargs.pop("inputs"), *args), kwargs) if "inputs" in kwargs else (args, kwargs)
 
 
 def applied_again(node: Any, values: Sequence[Any], operation: Any = None) -> list[Any]:

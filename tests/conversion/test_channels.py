@@ -82,6 +82,12 @@ def test_images_of_integers_may_have_other_channels():
     np.testing.assert_allclose(found, flat(voxels.repeat(3, -1)), rtol=1e-6)
 
 
+@pytest.mark.parametrize("precision", ["float16", "float64"])
+def test_other_channels_leave_the_precision_of_an_operation(precision):
+    image = keras.Input((4, 4, 3), dtype=precision)
+    assert convert(keras.Model(image, image[..., ::-1] / 2), in_channels=1).outputs[0].dtype == precision
+
+
 @pytest.mark.parametrize("given", range(1, 9))
 @pytest.mark.parametrize("wanted", range(1, 5))
 def test_equal_channels_are_spread_to_equal_ones_and_none_is_left_out(given, wanted):

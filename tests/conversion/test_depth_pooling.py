@@ -111,7 +111,22 @@ def test_words_other_than_keep_and_match_are_refused():
         convert(residual_net(), depth_pooling="halve")
 
 
-def test_a_transposed_convolution_with_output_padding_cannot_multiply_depth():
-    flat = network_of(layers.Conv2DTranspose(3, 3, strides=2, output_padding=1, name="up"))
-    with pytest.raises(ConversionError, match=r"up .*output_padding"):
-        convert(flat, depth_pooling="match")
+@pytest.mark.parametrize(("stride", "padding"), [(2, "valid"), (3, "valid"), (3, "same")])
+def test_a_transposed_convolution_with_output_padding_multiplies_depth(stride, padding):
+    flat = network_of(layers.Conv2DTranspose(3, 3, stride, padding, output_padding=1))
+    voxels = volume(1, 3, 8, 10, 4)
+    expected = np.repeat(by_slice(flat, voxels), stride, axis=1)
+    assert_allclose(run(convert(flat, depth_pooling="match"), voxels), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("choice", "says"),
+    [
+        ({"depth_pooling": "match"}, r"up .*output_padding=\(1, 1\).* 2 taps .*depth_pooling='keep'"),
+        ({"mapping": "zero", "kernel_depth": 4}, r"up .*output_padding=\(1, 1\).* 4 taps .*odd kernel_depth"),
+    ],
+)
+def test_a_transposed_convolution_with_output_padding_has_an_odd_number_of_taps(choice, says):
+    flat = network_of(layers.Conv2DTranspose(3, 3, 2, "same", output_padding=1, name="up"))
+    with pytest.raises(ConversionError, match=says):
+        convert(flat, **choice)

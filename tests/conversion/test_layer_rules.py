@@ -74,6 +74,55 @@ def test_a_planar_layer_equals_the_2d_layer_slice_by_slice(made, axis):
     assert_allclose(run(convert(flat, axis=axis), voxels), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda policy: layers.GlobalAveragePooling2D(dtype=policy),
+        lambda policy: layers.GlobalMaxPooling2D(keepdims=True, dtype=policy),
+        lambda policy: layers.Flatten(dtype=policy),
+        lambda policy: layers.Reshape((8, 10, 2, 2), dtype=policy),
+        lambda policy: layers.GroupNormalization(2, dtype=policy),
+        lambda policy: lambda x: ops.reshape(x, (-1, 8, 10, 2, 2)),
+    ],
+)
+def test_layers_compute_in_the_precision_of_the_2d_layer(made, policy, axis):
+    for before in ("float32", "float16"):
+        flat = network_of(layers.Activation("relu", dtype=before), made(policy))
+        assert convert(flat, axis=axis).outputs[0].dtype == flat.outputs[0].dtype
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        [layers.GlobalAveragePooling2D()],
+        [layers.GroupNormalization(2)],
+        [layers.ZeroPadding2D(1), layers.Conv2D(3, 3)],
+    ],
+    ids=["global pooling", "by slice", "paddings merged"],
+)
+def test_layers_called_with_a_named_input_are_converted(around):
+    flat = network_of(*(lambda x, layer=layer: layer(inputs=x) for layer in around))
+    voxels = volume(1, 5, 8, 10, 4)
+    assert_allclose(run(convert(flat, "zero"), voxels), by_slice(flat, voxels), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_constant_in_a_merge_is_the_same_on_all_slices(axis):
+    added = volume(1, 8, 10, 4, seed=3)
+    flat = network_of(lambda x: layers.Add()([x, ops.convert_to_tensor(added)]))
+    voxels = np.moveaxis(volume(1, 8, 8, 10, 4), 1, 1 + axis)
+    assert_allclose(run(convert(flat, axis=axis), voxels), by_slice(flat, voxels, axis), rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [layers.Dropout, layers.AlphaDropout])
+def test_values_dropped_together_in_a_slice_are_dropped_together_in_all_slices(kind):
+    flat = network_of(kind(0.5, noise_shape=(None, 1, 1, 4)))
+    found = np.asarray(convert(flat)(np.ones((6, 3, 8, 10, 4), "float32"), training=True))
+    assert np.ptp(found) > 0 and np.ptp(found, axis=(1, 2, 3)).max() == 0
+
+
 MERGES = (layers.Add, layers.Subtract, layers.Multiply, layers.Average, layers.Maximum, layers.Minimum)
 
 
