@@ -163,6 +163,7 @@ class GraphWalk:
             kernel=self.mappings.get(f"{prefix}{operation.name}", PLANAR),
             factor=self.factors.get(id(node), 1),
             channels=volumes[0].shape[-1],
+            precision=getattr(operation, "dtype_policy", flats[0].dtype),
         )
 
     def _fit_channels(self, node: Any, known: dict[int, Any], names: set[str]) -> None:

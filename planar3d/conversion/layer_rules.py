@@ -154,13 +154,13 @@ def reshape(operation: Any, place: Place) -> list[Step]:
             "columns and has no meaning in a volume. Pool first, e.g. with GlobalAveragePooling2D, or convert the "
             "network without its top (include_top=False)"
         )
-    return [_reshaped(operation, _target(after, place), place)]
+    return [Step(layers.Reshape(_target(after, place), name=operation.name, dtype=place.precision))]
 
 
 def _vector_of_each_slice(operation: Any, length: int, place: Place) -> list[Step]:
     # A slice must be contiguous, so depth is first.
-    order = place.layout.depth_first(place.rank)
-    return [*_permuted(operation, order, place, "_to"), _reshaped(operation, (-1, length), place)]
+    to = _permuted(operation, place.layout.depth_first(place.rank), place, "_to")
+    return [*to, Step(layers.Reshape((-1, length), name=operation.name, dtype=place.precision))]
 
 
 def permute(layer: layers.Permute, place: Place) -> list[Step]:
@@ -172,19 +172,10 @@ def permute(layer: layers.Permute, place: Place) -> list[Step]:
     return [Step(layers.Permute(moved, name=layer.name, dtype=layer.dtype_policy))]
 
 
-def _reshaped(operation: Any, target: Sequence[int], place: Place) -> Step:
-    return Step(layers.Reshape(target, name=operation.name, dtype=_precision(operation, place)))
-
-
 def _permuted(operation: Any, order: list[int], place: Place, suffix: str) -> list[Step]:
     """A step to another order of axes; none for the same order."""
-    made = layers.Permute(order, name=f"{operation.name}{suffix}", dtype=_precision(operation, place))
+    made = layers.Permute(order, name=f"{operation.name}{suffix}", dtype=place.precision)
     return [] if order == sorted(order) else [Step(made)]
-
-
-def _precision(operation: Any, place: Place) -> Any:
-    # Of an operation of keras.ops, which has none of its own, that of what it is given.
-    return getattr(operation, "dtype_policy", place.inputs[0].dtype)
 
 
 def _target(after: Sequence[int], place: Place) -> tuple[int, ...]:

@@ -1,6 +1,7 @@
 """Conversion rules of operations in a graph (`x + y`, `keras.ops.mean(x, …)`), by type name."""
 
 from collections.abc import Sequence
+from functools import partial
 from inspect import signature
 from typing import Any
 
@@ -27,35 +28,28 @@ def each_value(operation: Any, place: Place) -> list[Step]:
     return [_again(operation, **arrays)]
 
 
-def along_axis(operation: Any, place: Place) -> list[Step]:
-    """Operations along axes: the corresponding axes in 3D."""
-    axes = [_moved(axis, place) for axis in _axes(operation, place)]
-    return [_again(operation, axis=axes[0] if isinstance(operation.axis, int) else tuple(axes))]
+def along_axis(operation: Any, place: Place, removing: bool = False) -> list[Step]:
+    """Operations along axes, which they may remove: the corresponding axes in 3D."""
+    axes = _axes(operation, place)
+    moved = tuple(_moved(axis, place) for axis in axes)
+    step = _again(operation, axis=moved[0] if isinstance(operation.axis, int) else moved)
+    return _without(axes if removing else (), step, place)
 
 
 def reduce(operation: Any, place: Place) -> list[Step]:
     """Reductions over the same axes; also over depth for the whole plane with global pooling over the volume."""
     axes = _axes(operation, place)
-    moved = [_moved(axis, place) for axis in axes]
     if place.whole_volume and place.has_depth and place.rank >= 4 and {1, 2} <= set(axes):
+        moved = [_moved(axis, place) for axis in axes]
         return [_again(operation, axis=sorted([*moved, place.layout.position(place.rank)]))]
-    return _without(axes if not operation.keepdims else (), _again(operation, axis=moved), place)
+    return along_axis(operation, place, removing=not operation.keepdims)
 
 
 def take(operation: Any, place: Place) -> list[Step]:
     """The same entries along an axis; a single entry removes the axis."""
     if len(place.inputs) > 1 or np.ndim(place.arguments[1]) > 1:
         raise ValueError("its indices are computed by the network, or are an array of several axes")
-    axes = _axes(operation, place)
-    return _without(
-        axes if np.ndim(place.arguments[1]) == 0 else (), _again(operation, axis=_moved(axes[0], place)), place
-    )
-
-
-def unstack(operation: Any, place: Place) -> list[Step]:
-    """The parts along an axis, which is removed."""
-    axes = _axes(operation, place)
-    return _without(axes, _again(operation, axis=_moved(axes[0], place)), place)
+    return along_axis(operation, place, removing=np.ndim(place.arguments[1]) == 0)
 
 
 def squeeze(operation: Any, place: Place) -> list[Step]:
@@ -186,5 +180,5 @@ _RULES: dict[str, Rule] = {
     "Stack": expand,
     "Take": take,
     "Transpose": transpose,
-    "Unstack": unstack,
+    "Unstack": partial(along_axis, removing=True),
 }

@@ -57,6 +57,7 @@ class Place:
     kernel: KernelMapping  # the mapping of its kernel
     factor: int  # the factor by which it divides or multiplies depth
     channels: int | None  # of its first input in 3D
+    precision: Any  # its dtype policy; for an operation of keras.ops, the type of its first input
 
     @property
     def rank(self) -> int:
