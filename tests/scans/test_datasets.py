@@ -236,7 +236,7 @@ def test_a_csv_table_is_read_however_it_was_saved(tmp_path):
         ),
         ("", "has the columns nothing"),
         ("scan,mask\n", "has no rows"),
-        ("scan,mask\na.nii,\n", "line 2: scan or mask is empty"),
+        ("scan,mask\na.nii,\n", "line 2: mask is empty"),
         ("scan,mask\na.nii,m.nii\nb.nii,absent.nii\n", "1 of 2 scans .* have no mask: b.*absent.nii"),
         ("scan,mask,id\na.nii,m.nii,1\n./a.nii,n.nii,2\n", "the scan .*a.nii more than once"),
         ("scan,mask,id\na.nii,m.nii,1\nb.nii,n.nii,1\n", "the id 1 more than once"),
@@ -308,7 +308,7 @@ def test_whose_visits_cases_are_is_told_by_subject_name_or_column(tmp_path):
         ("image:t1,id\na.nii,x\n", "it needs scan, mask, group .*or image:<name> for each image"),
         ("scan,image:flair,mask\na.nii,a.nii,m.nii\n", "scan means image:flair, mask means labels. Keep one of each"),
         ("scan,labels,mask\na.nii,m.nii,m.nii\n", "Keep one of each"),
-        ("image:t1,image:t2,labels\n,,m.nii\n", "line 2: image or labels is empty"),
+        ("image:t1,image:t2,labels\n,,m.nii\n", "line 2: image is empty"),
         (
             "image:t1,image:t2,labels\na.nii,b.nii,m.nii\na.nii,absent.nii,m.nii\n",
             "line 3: .*absent.nii does not exist",

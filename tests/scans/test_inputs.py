@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from stored_scans import touch
 
-from planar3d.errors import ScanError
+from planar3d.errors import DatasetError, ScanError
 from planar3d.scans import dicom
 from planar3d.scans.inputs import find_inputs, outputs_of, read_input_images
 
@@ -425,6 +425,9 @@ def test_a_table_names_the_images_of_each_case(tmp_path):
     assert (one.name, one.path, other.name) == ("x", tmp_path / "a/t.nii", "b_f")
     assert "has no image t1ce" in other.problem
     assert [item.path for item in find_inputs([table])] == [tmp_path / "a/f.nii", tmp_path / "b/f.nii"]
+    table.write_text("name,image:flair,image:t1ce\nx,a/f.nii,a/t.nii\ny,,\n")
+    with pytest.raises(DatasetError, match=r"line 3: image is empty\."):
+        find_inputs([table], ["t1ce", "flair"])
 
 
 def test_several_images_are_of_a_folder_or_table_that_names_them(tmp_path):

@@ -45,7 +45,8 @@ class Table(Layout):
             given = {name: row[column] for column, name in names.items() if row[column]}
             labels = row[marked[0]] if marked else ""
             if not given or (labelled and not labels):
-                raise DatasetError(f"{row.place}: {'scan' if 'scan' in names else 'image'} or {marked[0]} is empty.")
+                empty = marked[0] if given else "scan" if "scan" in names else "image"
+                raise DatasetError(f"{row.place}: {empty} is empty.")
             images = {name: path_in_table(path, text) for name, text in given.items()}
             lost = next((image for image in images.values() if not any(map(os.path.lexists, files_of(image)))), None)
             if lost:
