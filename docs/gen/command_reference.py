@@ -11,7 +11,7 @@ from planar3d import cli
 
 
 def command_reference(scripts: Path) -> str:
-    """A page of Markdown on every command of `planar3d`, and on the scripts of that folder, which are such commands."""
+    """A page of Markdown on every command of `planar3d`, and on the scripts that run one command each."""
     commands = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
     runs = {path: _command_of(path) for path in sorted(scripts.glob("*.py"))}
     parts = [
@@ -55,7 +55,7 @@ def _row(param: Any, context: Any) -> str:
 
 
 def _name(param: Any, context: Any) -> str:
-    """An option with what it takes, or an argument as it is called in a usage line."""
+    """An option with its value, or an argument as in a usage line."""
     if param.param_type_name == "option":
         return param.get_help_record(context)[0]
     return param.name.upper() + "..." * (param.nargs == -1)

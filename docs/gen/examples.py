@@ -1,4 +1,4 @@
-"""Examples in docstrings, which Markdown would take for quotations three deep, as blocks of code."""
+"""Examples in docstrings as blocks of code; Markdown would read them as nested quotations."""
 
 import re
 from typing import Any

@@ -1,4 +1,4 @@
-"""What mkdocs does besides: pages made from the code, and pages and files of the repository that lie beside docs/."""
+"""Hooks of mkdocs: pages generated from the code, and pages and files of the repository outside docs/."""
 
 import posixpath
 import re
@@ -29,7 +29,7 @@ def on_config(config: Any) -> None:
 def on_files(files: Any, config: Any) -> None:
     """Put the generated pages in their place, and add whatever pages of docs/ link to elsewhere in the repository."""
     for uri, make in _GENERATED.items():
-        files.remove(files.src_uris[uri])  # what a checkout has in its place
+        files.remove(files.src_uris[uri])  # the page of a checkout
         files.append(File.generated(config, uri, content=make()))
     waiting = list(files.documentation_pages())
     while waiting:
@@ -55,7 +55,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
 
 
 def _site_uri(page: str, link: str) -> str:
-    """Where a link of a page leads: in the site docs/ is the root, and what lies beside it keeps its path."""
+    """The target of a page's link: docs/ is the root of the site, and files outside docs/ keep their paths."""
     in_docs = (ROOT / "docs" / page).exists()
     place = posixpath.join("docs" if in_docs else "", posixpath.dirname(page), link)
     return posixpath.normpath(place).removeprefix("docs/")

@@ -24,7 +24,7 @@ def recipe_reference() -> str:
         "have keep their values. In Python `recipe.epochs` is `recipe.training.epochs`, and "
         "`recipe.changed(epochs=8)` returns another recipe. [Fidelity](../fidelity.md) explains the choices. This page "
         "is generated from the code.",
-        "A JSON file of your own needs a `name`, and the fields that differ from the recipe of that name, or from "
+        "Your own JSON file needs a `name`, and the fields that differ from the recipe of that name, or from "
         "`paper` if there is none. Files that the package writes (run folders, weights) have every field and their "
         "`format` number, 2; files of format 1, which had no sections, keep their meaning. A field that is missing in "
         "an older file has the value that was in use before the field existed.",
@@ -67,7 +67,7 @@ def _rows(made: type[Section]) -> list[str]:
 
 
 def _comments(made: type[Section]) -> dict[str, str]:
-    """What stands behind the fields in the source of a class and of those it extends."""
+    """The comments after the fields in the source of a class and of its base classes."""
     found: dict[str, str] = {}
     for cls in reversed(made.__mro__):
         if issubclass(cls, Section):

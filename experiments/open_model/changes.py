@@ -53,12 +53,12 @@ Row = dict[str, str]
 
 
 def run(
-    data: Annotated[Path | None, typer.Option("--data", help="The nine patients.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder of the run folders.")] = None,
-    changes: Annotated[str, typer.Option("--changes", help="Which, in this order.")] = ",".join(CHANGES),
+    data: Annotated[Path | None, typer.Option("--data", help="Data set of the nine patients.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for the run folders.")] = None,
+    changes: Annotated[str, typer.Option("--changes", help="Names of changes, in this order.")] = ",".join(CHANGES),
     folds: Annotated[str, typer.Option("--folds", help="Folds, in this order.")] = "1,2,3",
     seeds: Annotated[str, typer.Option("--seeds", help="Seeds, in this order.")] = "0",
-    engine: Annotated[str, typer.Option("--engine", help=f"Of {', '.join(ENGINES)}.")] = "keras",
+    engine: Annotated[str, typer.Option("--engine", help=f"One of {', '.join(ENGINES)}.")] = "keras",
     other: Annotated[list[str] | None, typer.Option("--other", help="name=scan,mask of a scan in no fold.")] = None,
     settings: Settings = None,
     results: Annotated[Path, typer.Option("--results", help="CSV of all scores.")] = TABLE,

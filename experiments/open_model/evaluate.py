@@ -38,7 +38,7 @@ COLUMNS = ("scan", "fold", "engine", "threshold", *MEASURES)
 def main(
     folder: Annotated[Path, typer.Argument(help="Run folder of a cross-validation.")],
     out: Annotated[Path, typer.Option("--out", help="CSV of all scores.")],
-    engines: Annotated[str, typer.Option("--engines", help="Of keras, openvino, openvino-bf16.")] = "keras",
+    engines: Annotated[str, typer.Option("--engines", help="Any of keras, openvino, openvino-bf16.")] = "keras",
     other: Annotated[list[str] | None, typer.Option("--other", help="name=scan,mask of a scan in no fold.")] = None,
     settings: Settings = None,
 ) -> None:

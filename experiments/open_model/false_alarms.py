@@ -54,13 +54,13 @@ Head = tuple[str, Scan, Scan, str]  # its name, the scan, the true mask, and how
 def run(
     maps: Annotated[Path, typer.Option("--maps", help="Folder of label maps, or of their compact files.")],
     lesions: Annotated[Path, typer.Option("--lesions", help="Folder of lesion masks in MNI space, or a compact file.")],
-    out: Annotated[Path, typer.Option("--out", help="CSV, a line a head; lines are added.")],
+    out: Annotated[Path, typer.Option("--out", help="CSV with a line per head; lines are added.")],
     model: Annotated[str, typer.Option("--model", help="Weights file or published model.")] = "ms-flair-open",
-    heads: Annotated[int, typer.Option("--heads", help="Of each kind.")] = 8,
-    kinds: Annotated[str, typer.Option("--kinds", help="Which heads, or none.")] = ",".join(HEADS),
+    heads: Annotated[int, typer.Option("--heads", help="Heads of each kind.")] = 8,
+    kinds: Annotated[str, typer.Option("--kinds", help="Kinds of heads, or none.")] = ",".join(HEADS),
     rules: Annotated[list[str] | None, typer.Option("--rule", help="Settings of the recipe; default: none.")] = None,
     scans: Annotated[list[str] | None, typer.Option("--scan", help="name=scan,mask of a patient's scan.")] = None,
-    engine: Annotated[str, typer.Option("--engine", help="As of planar3d predict.")] = "auto",
+    engine: Annotated[str, typer.Option("--engine", help="As for planar3d predict.")] = "auto",
     mirrored: Annotated[
         bool, typer.Option("--mirrored", help="Average a scan's probabilities with its mirror image's.")
     ] = False,

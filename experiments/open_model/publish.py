@@ -15,10 +15,10 @@ from planar3d.transfer.published_models import TABLE
 
 def publish(
     weights: Annotated[Path, typer.Option("--weights", help="Weights file of a trained network, with its recipe.")],
-    card: Annotated[Path, typer.Option("--card", help="JSON of what a person says of the model.")],
-    out: Annotated[Path, typer.Option("--out", help="weights/<name>.weights.h5, of the card's name.")],
+    card: Annotated[Path, typer.Option("--card", help="JSON file with the written fields of the card.")],
+    out: Annotated[Path, typer.Option("--out", help="weights/<name>.weights.h5, with the card's name.")],
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="field=value, changes the published recipe; repeatable.")
+        list[str] | None, typer.Option("--set", help="field=value changes the published recipe; repeatable.")
     ] = None,
     table: Annotated[Path, typer.Option("--table", help="Table of published models.")] = TABLE,
 ) -> None:

@@ -97,8 +97,8 @@ CHANGES: dict[str, tuple[str, Change]] = {
 def run(
     folder: Annotated[Path, typer.Argument(help="Run folder of a cross-validation.")],
     out: Annotated[Path, typer.Option("--out", help="CSV of all scores.")],
-    engine: Annotated[str, typer.Option("--engine", help=f"Of {', '.join(ENGINES)}.")] = "keras",
-    changes: Annotated[str, typer.Option("--changes", help="Which beside none.")] = ",".join(CHANGES),
+    engine: Annotated[str, typer.Option("--engine", help=f"One of {', '.join(ENGINES)}.")] = "keras",
+    changes: Annotated[str, typer.Option("--changes", help="Names of changes.")] = ",".join(CHANGES),
 ) -> None:
     """Write the scores of every scan and change, and print the cost of each change."""
     unknown = [name for name in changes.split(",") if name not in CHANGES]

@@ -40,19 +40,19 @@ _spawned = multiprocessing.get_context("spawn")
 
 def main(
     out: Annotated[Path, typer.Option("--out", help="Folder of the results; a weights file with --assemble.")],
-    data: Annotated[Path, typer.Option("--data", help="What packed.py wrote.")] = Path(".dev"),
-    minutes: Annotated[float, typer.Option("--minutes", help="All of it takes.")] = 9.0,
-    variants: Annotated[str, typer.Option("--variants", help="Which.")] = VARIANTS,
+    data: Annotated[Path, typer.Option("--data", help="Folder that packed.py wrote.")] = Path(".dev"),
+    minutes: Annotated[float, typer.Option("--minutes", help="Total time.")] = 9.0,
+    variants: Annotated[str, typer.Option("--variants", help="Names of variants.")] = VARIANTS,
     synthetic: Annotated[float, typer.Option("--synthetic", help="Share of generated crops.")] = 0.4,
-    batch: Annotated[int, typer.Option("--batch", help="Crops of a step.")] = 4,
+    batch: Annotated[int, typer.Option("--batch", help="Crops per step.")] = 4,
     crop: Annotated[int, typer.Option("--crop", help="Rows and columns of a crop.")] = 128,
     precision: Annotated[str, typer.Option("--precision", help="bf16 or float32.")] = "bf16",
-    processes: Annotated[int, typer.Option("--processes", help="That make heads, and score.")] = 14,
-    generating: Annotated[int, typer.Option("--generating", help="Of them go on while networks train.")] = 5,
+    processes: Annotated[int, typer.Option("--processes", help="Processes that generate heads and score.")] = 14,
+    generating: Annotated[int, typer.Option("--generating", help="Number that continue during training.")] = 5,
     workers: Annotated[int, typer.Option("--workers", help="Processes that cut crops, for each training.")] = 1,
-    seed: Annotated[int, typer.Option("--seed", help="Of crops and new layers.")] = 0,
-    tuned: Annotated[bool, typer.Option("--tuned/--untuned", help="Look for the fastest convolutions.")] = True,
-    assemble: Annotated[Path | None, typer.Option("--assemble", help="Only make a weights file of this.")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of crops and new layers.")] = 0,
+    tuned: Annotated[bool, typer.Option("--tuned/--untuned", help="Search for the fastest convolutions.")] = True,
+    assemble: Annotated[Path | None, typer.Option("--assemble", help="Results to assemble, without training.")] = None,
 ) -> None:
     """Run all steps, and print the result."""
     if assemble:

@@ -41,15 +41,15 @@ class Batches:
 
 def run(
     out: Annotated[Path, typer.Option("--out", help="Folder of stacks and training.")],
-    data: Annotated[Path, typer.Option("--data", help="What packed.py wrote.")] = Path(".dev"),
-    variant: Annotated[str, typer.Option("--variant", help="As of train_gpu.py, from --start.")] = "without-open-ms",
-    start: Annotated[str, typer.Option("--start", help="Model or weights file.")] = "ms-flair-open-1",
-    steps: Annotated[int, typer.Option("--steps", help="Of the training, a multiple of 50.")] = 350,
-    heads: Annotated[int, typer.Option("--heads", help="Generated for training, before it starts.")] = 60,
+    data: Annotated[Path, typer.Option("--data", help="Folder that packed.py wrote.")] = Path(".dev"),
+    variant: Annotated[str, typer.Option("--variant", help="A variant of train_gpu.py.")] = "without-open-ms",
+    start: Annotated[str, typer.Option("--start", help="Initial model or weights file.")] = "ms-flair-open-1",
+    steps: Annotated[int, typer.Option("--steps", help="Training steps, a multiple of 50.")] = 350,
+    heads: Annotated[int, typer.Option("--heads", help="Heads generated before training starts.")] = 60,
     synthetic: Annotated[float, typer.Option("--synthetic", help="Share of generated crops.")] = 0.4,
-    batch: Annotated[int, typer.Option("--batch", help="Crops of a step.")] = 4,
+    batch: Annotated[int, typer.Option("--batch", help="Crops per step.")] = 4,
     crop: Annotated[int, typer.Option("--crop", help="Rows and columns of a crop.")] = 128,
-    seed: Annotated[int, typer.Option("--seed", help="Of crops.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of crops.")] = 0,
 ) -> None:
     """Write the stacks that are missing, and train."""
     trained, weights = Variant.of(variant), find_model(start)

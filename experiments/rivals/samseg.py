@@ -29,9 +29,9 @@ PATIENTS = "sub-104252,sub-105074,sub-105755"
 
 def main(
     data: Annotated[Path, typer.Option("--data", help="Data set with these patients.")],
-    program: Annotated[Path, typer.Option("--program", help="run_samseg of an environment of its own.")],
+    program: Annotated[Path, typer.Option("--program", help="run_samseg of a separate environment.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for masks and samseg's own files.")],
-    patients: Annotated[str, typer.Option("--patients", help="With commas.")] = PATIENTS,
+    patients: Annotated[str, typer.Option("--patients", help="Patients, separated by commas.")] = PATIENTS,
     threads: Annotated[int, typer.Option("--threads", help="Threads of samseg.")] = 2,
 ) -> None:
     """Segment the patients one after another, and add a row for each to samseg.csv."""

@@ -40,13 +40,13 @@ from planar3d.scans.layouts import find_cases
 def run(
     data: Data,
     out: Out,
-    arms: Annotated[str, typer.Option("--arms", help="Which arms, in this order.")] = ",".join(ARMS),
+    arms: Annotated[str, typer.Option("--arms", help="Arms, in this order.")] = ",".join(ARMS),
     seeds: Annotated[str, typer.Option("--seeds", help="Seeds, in this order.")] = ",".join(map(str, SEEDS)),
     folds: Annotated[str, typer.Option("--folds", help="Folds, in this order.")] = ",".join(map(str, FOLDS)),
     size: Size = None,
     settings: Settings = None,
     results: Annotated[Path, typer.Option("--results", help="Folder of results.csv and curves.csv.")] = HERE,
-    minutes: Annotated[float, typer.Option("--minutes", help="Stop after so many; 0 never stops.")] = 0,
+    minutes: Annotated[float, typer.Option("--minutes", help="Minutes until the run stops; 0: no limit.")] = 0,
 ) -> None:
     """Do the runs missing in results.csv."""
     chosen = _listed(arms)

@@ -19,6 +19,7 @@ from planar3d.cli import main
 from planar3d.evaluation.figures import canvas, save
 from planar3d.evaluation.scores import Summary, summarize
 from planar3d.files import read_rows, write_text
+from planar3d.wording import counted
 
 RESULTS_PAGE = HERE.parents[1] / "docs" / "results.md"
 BEGIN, END = "<!-- computed: transfer -->", "<!-- end of computed: transfer -->"
@@ -127,7 +128,7 @@ def facts(rows: Sequence[Row]) -> list[str]:
             summary = summarize(differences)
             parts.append(f"{_signed(summary)} {where} (lower in {lower} of {len(differences)} scans)")
         lines.append(
-            f"- {ARMS[arm]}: Dice minus the Dice of {ARMS[REFERENCE]} over the runs of both ({len(shared)}), mean ± sd "
+            f"- {ARMS[arm]}: Dice difference from {ARMS[REFERENCE]} over {counted(shared, 'common run')}, mean ± sd "
             f"over scans: {'; '.join(parts)}."
         )
     return lines

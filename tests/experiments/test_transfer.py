@@ -186,8 +186,8 @@ def test_the_section_counts_collapsed_runs_and_compares_what_both_arms_have(expe
     assert "- Collapsed runs: random, frozen: 1 of 1." in text
     assert "- Runs that ended at a validation Dice below 0.01: random, frozen: 1 of 1." in text
     # Seed 0 alone is in both; that of the scaled encoder is in no run of the first arm.
-    assert "over the runs of both (1), mean ± sd over scans: -0.500 ± 0.141 at 16 (lower in 2 of 2 scans)" in text
-    assert "unit variance, frozen: Dice minus" not in text
+    assert "over 1 common run, mean ± sd over scans: -0.500 ± 0.141 at 16 (lower in 2 of 2 scans)" in text
+    assert "unit variance, frozen: Dice difference" not in text
 
 
 def test_a_page_keeps_what_a_person_wrote(experiment, tmp_path):
