@@ -56,8 +56,8 @@ def run(
     lesions: Annotated[Path, typer.Option("--lesions", help="Folder of lesion masks in MNI space, or a compact file.")],
     out: Annotated[Path, typer.Option("--out", help="CSV with a line per head; lines are added.")],
     model: Annotated[str, typer.Option("--model", help="Weights file or published model.")] = "ms-flair-open",
-    heads: Annotated[int, typer.Option("--heads", help="Heads of each kind.")] = 8,
-    kinds: Annotated[str, typer.Option("--kinds", help="Kinds of heads, or none.")] = ",".join(HEADS),
+    heads: Annotated[int, typer.Option("--heads", help="Heads of each kind; 0: only the scans.")] = 8,
+    kinds: Annotated[str, typer.Option("--kinds", help="Kinds of heads.")] = ",".join(HEADS),
     rules: Annotated[list[str] | None, typer.Option("--rule", help="Settings of the recipe; default: none.")] = None,
     scans: Annotated[list[str] | None, typer.Option("--scan", help="name=scan,mask of a patient's scan.")] = None,
     engine: Annotated[str, typer.Option("--engine", help="As for planar3d predict.")] = "auto",
@@ -105,7 +105,7 @@ def test_maps(folder: Path) -> list[Path]:
 
 def alternating(generator: HeadGenerator, kinds: str, count: int) -> Iterator[tuple[str, Head]]:
     """The first head of each kind, then the second of each, so that an interrupted run has some of all."""
-    names = kinds.split(",") if kinds else []
+    names = kinds.split(",")
     made = [phantoms(count) if kind == "phantom" else generated(generator, kind, count) for kind in names]
     for together in zip(*made, strict=True):
         yield from zip(names, together, strict=True)
