@@ -105,8 +105,8 @@ def test_all_measures_are_summarized_on_both_grids(make_run):
     results = read_results(make_run())
     for grid in GRIDS:
         table = measures_table(results, grid)
-        assert [row.measure for row in table.rows] == list(MEASURES)
-        assert all(row.cells[ALL].total == 9 for row in table.rows)
+        assert [line.measure for line in table.rows] == list(MEASURES)
+        assert all(line.cells[ALL].total == 9 for line in table.rows)
     volumes = [row(measures_table(results, grid), "Reference volume [ml]")[ALL].mean for grid in GRIDS]
     assert volumes[1] == pytest.approx(2 * volumes[0])
 
