@@ -130,7 +130,7 @@ def _files(outputs: Outputs, names: Iterable[str], in_dataset: bool) -> set[Path
 
 
 def _agree(part: str, record: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two records agree in what determines the mask: for scan and model, which may move, the digest."""
+    """Whether two records agree in a part that determines the mask: scan and model, which may move, by digest."""
     if part != "recipe":
         return (record.get(part) or {}).get("sha256") == (other.get(part) or {}).get("sha256")
     recipes, others = _recipes(record), _recipes(other)

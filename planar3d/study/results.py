@@ -160,7 +160,7 @@ def read_maps(run: Run, name: str, number: int) -> tuple[Scan, Scan, Scan]:
 
 
 def _require_own(run: Run, number: int, path: Path, scans: Iterable[ScanScores]) -> None:
-    """Raise a `RunError` if a fold was copied from another run: its scores are of other scans, or as in the next."""
+    """Raise a `RunError` if a fold was copied from another run, as its scores or its weights show."""
     test = run.folds[number - 1].test if number <= len(run.folds) else ()
     if others := sorted({scan.scan for scan in scans if scan.fold != number or scan.scan not in test}):
         raise _foreign(
@@ -207,7 +207,7 @@ def _in_folds(run: Path, name: str) -> dict[int, Path]:
 
 
 def _read_scores(run: Run, path: Path, measures: Mapping[str, Measure]) -> list[ScanScores]:
-    """The scores in a table; a `RunError` if it was edited, as by a spreadsheet that made 1 of the group 01."""
+    """The scores in a table; a `RunError` if it was edited, e.g. by a spreadsheet that changed the group 01 to 1."""
     scans = dict[tuple[str, str, str], ScanScores]()
     for line, row in enumerate(read_rows(path), start=2):
         try:
