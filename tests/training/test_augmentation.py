@@ -67,8 +67,11 @@ def test_a_third_of_the_crops_show_extracted_brains_with_the_same_masks():
     assert any(mask.any() for (_, mask), one in zip(crops, extracted, strict=True) if one)
 
 
-def test_a_recipe_whose_grid_tells_no_brain_is_refused():
+@pytest.mark.parametrize(
+    ("recipe", "levels"), [(PAPER, "min-max"), (PAPER, "median"), (MODERN, "min-max")], ids=["both", "grid", "levels"]
+)
+def test_a_recipe_whose_grid_or_grey_levels_tell_no_brain_is_refused(recipe, levels):
     with pytest.raises(
         RecipeError, match=r"'extraction' finds brains.*'axial-slices' with grey_levels='median'.*omit it"
     ):
-        PAPER.changed(samples="crops", monitor="last", augmentation=("extraction",))
+        recipe.changed(samples="crops", monitor="last", augmentation=("extraction",), grey_levels=levels)

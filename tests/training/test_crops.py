@@ -72,6 +72,16 @@ def test_the_share_of_crops_around_lesions_follows_the_recipe():
     assert shares[1] > 0.9 > 0.6 > shares[0]
 
 
+def test_crops_of_a_scan_without_lesions_are_in_its_head_and_of_one_without_a_head_in_its_middle():
+    head = np.zeros((20, 64, 64), np.uint8)
+    head[:, 40:44, 4:8] = 200
+    for volume in (head, np.zeros_like(head)):
+        samples = CropSamples([volume[..., None]], [np.zeros_like(volume)], PLAIN.changed(lesion_share=1.0))
+        for number in range(5):
+            grey, mask = samples.crop(number)
+            assert not mask.any() and grey[8, 15:17, 15:17].all() == volume.any()
+
+
 def test_too_few_slices_are_repeated_at_both_ends():
     voxels, mask = _stacks(slices=11)
     grey, _ = CropSamples([voxels[..., None]], [mask], PLAIN).crop(3)

@@ -78,6 +78,11 @@ def test_without_foreground_patches_are_of_any_place():
     assert len({_start(samples, number) for number in range(10)}) > 5
 
 
+def test_a_tile_without_a_length_takes_the_whole_axis():
+    image, labels = _samples(**{"tiles.shape": (0, 16, 12), "tiles.step": (0, 16, 12)}).patch(0)
+    assert image.shape == (20, 16, 12, 2) and labels.shape == (20, 16, 12)
+
+
 @pytest.mark.parametrize("size", [(3, 40, 36), (3, 5, 36), (2, 5, 7)])
 def test_shorter_volumes_are_filled_with_air_on_both_sides(size, monkeypatch):
     monkeypatch.setattr(NonZeroBox, "air", -3.0)
