@@ -86,7 +86,11 @@ def test_the_released_code_of_wacker2019_differs_in_what_fidelity_lists():
     [
         (MODERN, {"targets": Classes(("csf=1", "grey=2"))}, "mask of {0, 1}.*'axial-slices' and targets='classes'"),
         (MODERN, {"targets": Regions(("ET=4",), (4,))}, "targets='regions'; .*training.samples='patches'"),
-        (RECIPES["wacker2019-3d"], {"samples": "crops", "augmentation": ""}, "preparation='non-zero-box'"),
+        (
+            RECIPES["wacker2019-3d"],
+            {"samples": "crops", "augmentation": "", "targets": "binary"},
+            "preparation='non-zero-box'",
+        ),
         (RECIPES["wacker2019-3d-released"], {"targets": "regions"}, "averaged='logits'.*has targets='regions'"),
         (PAPER, {"samples": "patches", "monitor": "last"}, "one image per channel.*preparation='sagittal-cube'"),
         (RECIPES["wacker2019-3d"], {"samples": "windows", "monitor": "last"}, "'non-zero-box', scans differ in their"),

@@ -20,10 +20,7 @@ def described(network: keras.Model, shapes: Sequence[Shape] | None = None) -> De
     """
     network = as_graph(network)
     taken = shapes or [tuple(tensor.shape) for tensor in network.inputs]
-    specs = [
-        keras.KerasTensor(shape, tensor.dtype) if shapes else tensor
-        for shape, tensor in zip(taken, network.inputs, strict=True)
-    ]
+    specs = [keras.KerasTensor(shape, tensor.dtype) for shape, tensor in zip(taken, network.inputs, strict=True)]
     found: list[Layer] = []
 
     def visit(name: str, node: Any, given: list[tuple[int, Any]]) -> list[tuple[int, Any]]:
@@ -66,8 +63,6 @@ def layer_of(operation: Any, name: str = "", inputs: tuple[int, ...] = (), shape
 
 def _plain(value: Any) -> Any:
     """A setting as a number, a text or a tuple of these."""
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
     if callable(value):
         name = getattr(value, "__name__", type(value).__name__)
         return name if getattr(activations, name, None) is value else f"own {name}"

@@ -62,7 +62,7 @@ def as_graph(network: Any) -> keras.Model:
             )
         network._functional.name = network.name  # Keras gives it none
         return network._functional
-    if not is_graph(network) or type(network).call is not Functional.call:
+    if type(network).call is not Functional.call:
         raise ConversionError(
             f"{network.name} ({type(network).__name__}) is not a functional model: its call is Python code without a "
             "graph. Build it with keras.Input and keras.Model(inputs, outputs)."

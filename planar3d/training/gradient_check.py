@@ -144,4 +144,4 @@ def _relative_error(in_bf16: Any, in_float32: Any) -> float:
     if in_bf16 is None:
         return 0.0 if size == 0 else float("inf")
     error = float(ops.sum(ops.square(ops.cast(in_bf16, "float32") - in_float32)))
-    return float(np.sqrt(error / size)) if size else float(np.sqrt(error))
+    return float(np.sqrt(error / (size or 1)))

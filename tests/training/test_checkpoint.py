@@ -50,6 +50,9 @@ def test_a_training_ends_also_where_a_user_has_put_a_file_beside_its_last_epoch(
     (tmp_path / "backup/notes.txt").touch()
     finish(tmp_path, TrainingProgress(epoch=3))
     assert [path.name for path in (tmp_path / "backup").iterdir()] == ["notes.txt"]
+    (tmp_path / "backup/state.npz").touch()  # as by a process that was killed while it ended
+    assert finished_progress(tmp_path).epoch == 3
+    assert [path.name for path in (tmp_path / "backup").iterdir()] == ["notes.txt"]
 
 
 def test_a_damaged_learning_curve_is_named_and_deleting_it_helps(tmp_path):
@@ -79,7 +82,7 @@ def test_best_weights_that_are_gone_are_said_before_more_is_trained_or_scored(tm
 
 @pytest.mark.parametrize(
     "changed",
-    [{"epoch": "3"}, {"epoch": -1}, {"best": []}, {"best_epoch": None}, {"plateau": 1}, {"plateau": {"rate": "1"}}],
+    [{"epoch": 3.5}, {"epoch": -1}, {"best": []}, {"best_epoch": None}, {"plateau": 1}, {"plateau": {"rate": "1"}}],
 )
 def test_progress_that_is_not_in_numbers_is_refused(tmp_path, changed):
     save(tmp_path, *_network(1.0), TrainingProgress(epoch=3, plateau=PlateauState(0.1)))

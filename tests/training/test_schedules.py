@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 
+from planar3d.errors import RecipeError
 from planar3d.training.schedules import SCHEDULES, Cosine, Exponential, InverseDecay, Plateau, PlateauState
 from planar3d.training.settings import OPTIMIZERS
 
@@ -49,6 +50,13 @@ def test_every_schedule_by_steps_rises_first(schedule):
     made, without = rates(schedule, 0.1, 100), rates(type(schedule)(0, *list(asdict(schedule).values())[1:]), 0.1, 100)
     rise = np.minimum(np.arange(1, 102) / 10, 1)
     np.testing.assert_allclose(made, without * rise, rtol=1e-6)
+
+
+@pytest.mark.parametrize("schedule", [Cosine(floor=0.2), Exponential(floor=0.2), Plateau(floor=0.2)])
+def test_a_floor_above_the_learning_rate_is_refused(schedule):
+    schedule.check_with(0.2)
+    with pytest.raises(RecipeError, match=r"floor=0\.2 is greater than learning_rate=0\.1"):
+        schedule.check_with(0.1)
 
 
 @pytest.mark.parametrize("direction", ["min", "max"])
