@@ -76,7 +76,7 @@ def of_convolution(layer: Layer, length: int) -> Reach:
     """For a convolution along depth."""
     reach = _sliding(layer, length)
     # Keras would pad a stretch of a window differently from the window.
-    return Reach(whole=True) if reach.stride > 1 and (reach.before or reach.after) else reach
+    return Reach(whole=True) if reach.stride > 1 and reach.after else reach
 
 
 def of_transposed(layer: Layer, length: int) -> Reach:
@@ -92,7 +92,7 @@ def of_pooling(layer: Layer, length: int) -> Reach:
     """For a pooling along depth."""
     reach = _sliding(layer, length)
     # The padding of a pooling does not enter the maximum or mean, so zeros would be wrong.
-    return Reach(whole=True) if reach.before or reach.after else reach
+    return Reach(whole=True) if reach.after else reach
 
 
 def _sliding(layer: Layer, length: int) -> Reach:

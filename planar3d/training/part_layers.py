@@ -95,7 +95,7 @@ def _is_convolution(layer: layers.Conv3D) -> bool:
 
 
 def _is_up_convolution(layer: layers.Conv3DTranspose) -> bool:
-    return layer.strides == layer.kernel_size and layer.dilation_rate == (1, 1, 1) and layer.output_padding is None
+    return layer.strides == layer.kernel_size and layer.output_padding is None  # Keras dilates no strided kernel
 
 
 def _operation(layer: layers.Layer) -> PartwiseOperation:

@@ -79,9 +79,21 @@ def test_a_layer_that_slides_along_depth_needs_the_slices_that_its_reach_says(la
     assert_array_equal(*_of_a_stretch_and_of_the_whole(layer, [_volume()]))
 
 
-@pytest.mark.parametrize("axis", [1, (1, -1), (2, 3, 4), None])
-def test_a_layer_along_other_axes_than_the_channels_sees_whole_windows(axis):
-    assert reach_of(layers.Softmax(axis=axis), LENGTH) == Reach(whole=True)
+@pytest.mark.parametrize(
+    "layer",
+    [
+        *(layers.Softmax(axis=axis) for axis in (1, (1, -1), (2, 3, 4), None)),
+        layers.Rescaling(1.0, np.zeros((LENGTH, 1, 1, 4))),
+        layers.Conv3D(1, 3, strides=2, padding="same"),
+        layers.MaxPooling3D(3, strides=1, padding="same"),
+        layers.MaxPooling3D(3, strides=2, padding="same"),
+        layers.Conv3DTranspose(1, 3, strides=2),
+        layers.Conv3DTranspose(1, 2, strides=2, output_padding=1),
+    ],
+    ids=lambda layer: layer.name,
+)
+def test_a_layer_whose_slices_depend_on_their_place_in_a_window_sees_whole_windows(layer):
+    assert reach_of(layer, LENGTH) == Reach(whole=True)
 
 
 def test_a_subclass_is_of_its_kind_unless_it_computes_in_its_own_way():
