@@ -146,7 +146,8 @@ def header_with(affine: np.ndarray, grid: Sequence[int], placed: bool = True) ->
     header.set_data_shape(grid)
     header.set_xyzt_units("mm")
     header.set_sform(affine, code=int(placed))
-    header.set_qform(affine, code=int(placed))
+    if is_usable(affine):  # `Scan` refuses others in a sentence, unlike nibabel
+        header.set_qform(affine, code=int(placed))
     return header
 
 

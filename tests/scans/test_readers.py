@@ -161,6 +161,18 @@ def test_half_a_header_is_refused(tmp_path, name, kept):
         read_scan(path)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("name", "place", "kind"), [("a.mgh", 42, ">9f"), ("a.hdr", 280, "<12f")])
+@pytest.mark.parametrize("value", [0, np.nan])
+def test_axes_that_span_no_space_are_told_as_of_nifti_files(tmp_path, name, place, kind, value):
+    path = _write(tmp_path / name)
+    content = bytearray(path.read_bytes())
+    struct.pack_into(kind, content, place, *[value] * int(kind[1:-1]))
+    path.write_bytes(content)
+    with pytest.raises(ScanError, match=rf"has voxels of {value:g} × {value:g} × {value:g} mm"):
+        read_scan(path)
+
+
 def test_no_memory_is_taken_for_a_place_of_voxels_beyond_the_file(tmp_path):
     path = _write(tmp_path / "a.hdr")
     path.write_bytes(path.read_bytes()[:108] + struct.pack("<f", 1e18) + path.read_bytes()[112:])
