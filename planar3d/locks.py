@@ -196,7 +196,8 @@ def read_claim(path: Path) -> Holder | None:
         with suppress(ValueError, TypeError, RecursionError):
             found = Holder(**json.loads(content))
             kinds = zip(found, (str, int, str, int | float), strict=True)
-            if all(isinstance(value, kind) for value, kind in kinds) and 0 <= found.since < _LATEST:
+            known = all(isinstance(value, kind) for value, kind in kinds)
+            if known and 0 <= found.since < _LATEST and 0 <= found.pid < 2**31:
                 return found
         return Holder("", 0, "", made)
     except OSError as error:

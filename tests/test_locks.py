@@ -203,6 +203,7 @@ def test_a_claim_that_was_killed_while_it_was_written_is_taken_over_by_its_age(t
         b'{"host": "a", "pid": "1", "born": "2", "since": 1.5}',
         b'{"host": "a", "pid": 1, "born": "2", "since": NaN}',
         b'{"host": "a", "pid": 1, "born": "2", "since": 1e30}',
+        f'{{"host": "{locks._host()}", "pid": 1{99:0>30}, "born": "2", "since": 1.5}}'.encode(),
     ],
 )
 def test_a_damaged_claim_has_only_an_age(tmp_path, content):
