@@ -115,6 +115,14 @@ def test_shapes_are_the_masks_lesions_and_a_compact_file_holds_the_same(shapes, 
     assert len(shapes.loads) == 2
 
 
+@pytest.mark.parametrize("change", [lambda b: b[:300], lambda b: b[:99] + b[98:], lambda b: b[:-22] + b[-30:], None])
+def test_a_damaged_or_other_compact_file_is_named(anatomy, shapes, tmp_path, change):
+    path = (shapes if change else anatomy).save(tmp_path / "s.npz")
+    path.write_bytes(change(path.read_bytes()) if change else path.read_bytes())
+    with pytest.raises(ScanError, match=r"s\.npz is damaged .*\. A file of LesionShapes\.save is needed"):
+        LesionShapes.read(path)
+
+
 @pytest.mark.parametrize("volume", [60.0, 1000.0, 6000.0])
 def test_lesions_lie_in_tissue_that_has_them_and_make_up_the_volume(anatomy, shapes, volume):
     share, level = place_lesions(anatomy, shapes, volume, 0.5, np.random.default_rng(3))

@@ -1,5 +1,6 @@
 """Heads as maps of tissues, and the positions of lesions in them."""
 
+import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +12,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from planar3d.errors import DatasetError, ScanError
+from planar3d.errors import DatasetError, ScanError, untrusted
 from planar3d.files import written_beside
 from planar3d.scans.readers import reader_of
 
@@ -86,8 +87,10 @@ class Stored:
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read the output of `save`."""
-        with np.load(path, allow_pickle=False) as file:
+        """Read the output of `save`; a `ScanError` names a file that is damaged or another one."""
+        content = io.BytesIO(Path(path).read_bytes())  # in damaged files on a disk, seeking fails like the disk itself
+        advice = f"A file of {cls.__name__}.save is needed; copy or write it again."
+        with untrusted(Path(path), advice), np.load(content, allow_pickle=False) as file:
             return cls(**{name: file[name][()] for name in cls.__dataclass_fields__})
 
 
