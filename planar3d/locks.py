@@ -14,6 +14,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -43,18 +44,34 @@ class Holder(NamedTuple):
 
 
 class Claim:
-    """A claim of this process; a thread gives signs of life until it is released."""
+    """A claim of this process. As no interrupt ends a thread, one creates it, gives signs of life, and removes it."""
 
     def __init__(self, path: Path, holder: Holder) -> None:
-        self.path, self._holder, self._ended = path, holder, threading.Event()
-        threading.Thread(target=self._live, name="claim", daemon=True).start()
+        self.path, self._holder = path, holder
+        self._created, self._ended = Future[bool](), threading.Event()
+        self._thread = threading.Thread(target=self._live, name="claim", daemon=True)
+        try:
+            self._thread.start()
+            self.is_created = self._created.result()
+        except BaseException:
+            self.release()
+            raise
 
     def _live(self) -> None:
-        while not self._ended.wait(BEAT):
+        try:
+            created = _create(self.path, self._holder)
+        except BaseException as error:
+            self._created.set_exception(error)
+            return
+        self._created.set_result(created)
+        while created and not self._ended.wait(BEAT):
             with suppress(OSError):
                 if self.is_lost():
                     return
                 os.utime(self.path)  # by the clock of the file server
+        with suppress(OSError):  # of a server that is gone: the claim ends with this process
+            if created and not self.is_lost():
+                self.path.unlink(missing_ok=True)
 
     def is_lost(self) -> bool:
         """Whether another process took it over, because this one stood still for longer than `SILENT`."""
@@ -71,8 +88,8 @@ class Claim:
     def release(self) -> None:
         """Release the claim, unless another process has taken it over."""
         self._ended.set()
-        if not self.is_lost():
-            self.path.unlink(missing_ok=True)
+        if self._thread.is_alive():
+            self._thread.join(BEAT)  # not for ever, as threads stand still while Python ends
 
 
 def take(path: Path, clean: Callable[[], None] = lambda: None) -> Claim | Holder:
@@ -85,7 +102,7 @@ def take(path: Path, clean: Callable[[], None] = lambda: None) -> Claim | Holder
     mine = Holder(_host(), os.getpid(), _born(os.getpid()), time.time())
     while True:
         make_folder(path.parent)
-        if claim := _create(path, mine):
+        if (claim := Claim(path, mine)).is_created:
             return claim
         found = read_claim(path)
         if found is None:  # released a moment ago
@@ -173,19 +190,18 @@ def held(
         claim.release()
 
 
-def _create(path: Path, holder: Holder) -> Claim | None:
+def _create(path: Path, holder: Holder) -> bool:
     try:
         handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
     except (FileExistsError, FileNotFoundError):  # claimed; or its folder was removed a moment ago
-        return None
+        return False
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(json.dumps(holder._asdict()))
-        return Claim(path, holder)
-    except BaseException as error:  # the disk is full, or an interrupt, which may also come while the thread starts
+        return True
+    except OSError as error:  # the disk is full
         path.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            require_room(path, 0, error)
+        require_room(path, 0, error)
         raise
 
 

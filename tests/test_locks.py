@@ -101,16 +101,34 @@ def test_a_claim_that_does_not_fit_on_the_disk_is_not_left_behind(tmp_path):
     assert not [*tmp_path.iterdir()]
 
 
-def test_an_interrupt_while_a_claim_is_made_leaves_none_behind(tmp_path, monkeypatch):
-    def interrupted(*args):
-        raise KeyboardInterrupt
+@pytest.mark.parametrize("of, name", [(locks.os, "open"), (locks.json, "dumps"), (locks.threading.Thread, "start")])
+def test_an_interrupt_while_a_claim_is_made_leaves_none_behind(tmp_path, monkeypatch, of, name):
+    monkeypatch.setattr(of, name, _interrupted(getattr(of, name)))
+    with pytest.raises(KeyboardInterrupt), locked(tmp_path, "training"):
+        raise AssertionError("the folder was used")
+    assert not any(tmp_path.iterdir())
 
-    for place, name in ((locks.threading.Thread, "start"), (locks.json, "dumps")):
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(place, name, interrupted)
-            take(tmp_path / CLAIM)
-        assert not [*tmp_path.iterdir()]
-    take(tmp_path / CLAIM).release()
+
+def test_an_interrupt_while_a_claim_is_released_leaves_none_behind(tmp_path, monkeypatch):
+    """The next call of the same session waited for this claim without end, or was refused."""
+    with pytest.raises(KeyboardInterrupt), locked(tmp_path, "training"):
+        monkeypatch.setattr(locks, "read_claim", _interrupted(locks.read_claim))
+    deadline = time.monotonic() + 10
+    while any(tmp_path.iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not any(tmp_path.iterdir())
+
+
+def _interrupted(call):
+    """A call during which the user presses Ctrl+C: it is a slow one, of a file server."""
+
+    def slow(*args, **how):
+        result = call(*args, **how)
+        signal.raise_signal(signal.SIGINT)
+        time.sleep(0.05)
+        return result
+
+    return slow
 
 
 def test_folders_beside_and_inside_a_held_one_are_free(tmp_path, hold):
