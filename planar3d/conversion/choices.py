@@ -176,4 +176,4 @@ def _first_fit(choice: Mapping[str, Spelled], name: str) -> str | None:
 
 def _fits(name: str, pattern: str) -> bool:
     """Whether a pattern matches a layer's name, or its name with the networks around it."""
-    return fnmatchcase(name, pattern) or fnmatchcase(name.rpartition("/")[2], pattern)
+    return any(each == pattern or fnmatchcase(each, pattern) for each in (name, name.rpartition("/")[2]))

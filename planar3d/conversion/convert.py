@@ -129,7 +129,12 @@ def convert(
                 f"shape {tuple(images[0].shape)}; build it for this size, or for any (None)."
             )
         inputs = [input_tensor]
-    model3d = walk.network(network, inputs, name or f"{network.name}_3d")
+    try:
+        model3d = walk.network(network, inputs, name or f"{network.name}_3d")
+    except ValueError as error:
+        raise ConversionError(
+            f"{network.name} cannot continue from input_tensor: {error} Rename the layer in one of the two networks."
+        ) from error
     model3d.transfer_report = TransferReport(network.name, model3d.name, tuple(walk.rows))
     return model3d
 

@@ -50,8 +50,9 @@ class GraphWalk:
             outputs = self._applied(node, [known[id(flat)] for flat in node.input_tensors], prefix, names)
             known.update(zip(map(id, node.outputs), outputs, strict=True))
         sources = [source for volume in inputs for source in keras.utils.get_source_inputs(volume)]
+        entry = network.input if len(sources) == len(network.inputs) else sources  # a tensor may have several
         return keras.Model(
-            tree.pack_sequence_as(network.input, sources),
+            tree.pack_sequence_as(entry, sources),
             tree.pack_sequence_as(network.output, [known[id(flat)] for flat in network.outputs]),
             name=name,
         )

@@ -5,6 +5,7 @@ from functools import partial
 from inspect import signature
 from typing import Any
 
+import keras
 import numpy as np
 from keras import tree
 
@@ -102,7 +103,7 @@ def arguments_in_3d(operation: Any, args: Any, kwargs: Any, place: Place) -> tup
         return (args[0], _key_in_3d(place)[0]), kwargs
     if rule is each_value:
         args = [np.asarray(value) if isinstance(value, (list, tuple)) else value for value in args]
-    if rule in (each_value, everywhere):
+    if rule in (each_value, everywhere) or isinstance(operation, keras.layers.Softmax):  # which takes a mask
         return tree.map_structure(lambda value: place.constant(value), (args, kwargs))
     return args, kwargs
 

@@ -79,7 +79,8 @@ def export_network(
         check_recipe(recipe)
         refuse_other_ends(network, recipe)
     folder = path_of(folder, "The folder to export to")
-    text_of(folder, "a runtime")
+    if "[" in text_of(folder, "a runtime") and "savedmodel" in chosen:
+        raise Planar3DError(f"{folder}: TensorFlow takes [ for a pattern and reads no SavedModel there; name another.")
     for target in (folder / name for name in chosen):
         if target.exists() and not (target / _DESCRIPTION).is_file():
             raise Planar3DError(f"{target} exists, but is not an export of planar3d. Name another folder, or move it.")

@@ -74,3 +74,8 @@ def test_a_counterpart_of_a_type_that_the_network_lacks_is_refused():
     for kind in (Scaled, layers.Conv3D, layers.Layer):
         with pytest.raises(ConversionError, match=rf"no layer of exactly the type {kind.__name__} .*it has: .*Conv2D"):
             convert(flat(), counterparts={kind: lambda layer: layers.Identity()})
+
+
+def test_a_layer_may_have_a_name_that_is_a_pattern():
+    volumes = convert(network_of(layers.Conv2D(4, 3, name="conv[0]")), {"conv[0]": "average"})
+    assert volumes.get_layer("conv[0]").kernel_size == (3, 3, 3)

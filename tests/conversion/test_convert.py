@@ -8,6 +8,7 @@ from keras import layers
 from numpy.testing import assert_allclose, assert_array_equal
 
 from planar3d.conversion.convert import convert
+from planar3d.errors import ConversionError
 
 
 def backbone():
@@ -45,6 +46,20 @@ def test_a_network_goes_on_from_a_tensor_of_another_with_each_layer_in_one_place
     maps = run(keras.Model(image, folded), voxels)
     assert_allclose(run(whole, voxels), by_slice(flat, maps), rtol=1e-4, atol=1e-5)
     assert whole.get_layer("first").input is folded  # which a second use would make ambiguous
+
+
+def test_a_network_goes_on_from_a_tensor_of_several_inputs():
+    flat, images = randomized(backbone()), [keras.Input((3, 8, 8, channels)) for channels in (1, 2)]
+    whole = convert(flat, input_tensor=layers.Concatenate()(images))
+    voxels = volume(2, 3, 8, 8, 3)
+    found = run(whole, [voxels[..., :1], voxels[..., 1:]])
+    assert_allclose(found, by_slice(flat, voxels), rtol=1e-4, atol=1e-5)
+
+
+def test_a_network_does_not_go_on_from_a_layer_of_the_name_of_one_of_its_own():
+    image = keras.Input((3, 8, 8, 3))
+    with pytest.raises(ConversionError, match=r'continue from input_tensor: .*"first" is used 2 times.* Rename the'):
+        convert(backbone(), input_tensor=layers.ReLU(name="first")(image))
 
 
 def test_a_sequential_model_is_converted_as_a_graph():

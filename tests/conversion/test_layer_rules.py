@@ -109,9 +109,11 @@ def test_layers_called_with_a_named_input_are_converted(around):
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
-def test_a_constant_in_a_merge_is_the_same_on_all_slices(axis):
-    added = volume(1, 8, 10, 4, seed=3)
-    flat = network_of(lambda x: layers.Add()([x, ops.convert_to_tensor(added)]))
+@pytest.mark.parametrize(
+    "made", [lambda x, added: layers.Add()([x, added]), lambda x, added: layers.Softmax()(x, mask=added > 0)]
+)
+def test_a_constant_that_a_layer_takes_is_the_same_on_all_slices(made, axis):
+    flat = network_of(lambda x: made(x, ops.convert_to_tensor(volume(1, 8, 10, 4, seed=3))))
     voxels = np.moveaxis(volume(1, 8, 8, 10, 4), 1, 1 + axis)
     assert_allclose(run(convert(flat, axis=axis), voxels), by_slice(flat, voxels, axis), rtol=1e-6)
 

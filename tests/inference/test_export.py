@@ -318,6 +318,12 @@ def test_a_layer_that_a_runtime_cannot_compute_is_refused_in_a_sentence(tmp_path
     assert not (tmp_path / "litert").exists()
 
 
+def test_a_folder_whose_name_tensorflow_takes_for_a_pattern_is_refused(network, tmp_path):
+    with pytest.raises(Planar3DError, match=r"\[1\]: TensorFlow takes \[ for a pattern.*; name another"):
+        export_network(network, tmp_path / "out [1]", "savedmodel")
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_is_no_export_is_not_replaced(network, tmp_path):
     _needs("onnx")
     (tmp_path / "onnx").mkdir()
