@@ -13,7 +13,7 @@ from planar3d.networks.weights_file import Model
 from planar3d.scans.bids import derivative_names, sidecar, write_instance_sidecars
 from planar3d.scans.outputs import plain_names
 from planar3d.study.cohort import segment_all
-from planar3d.study.earlier import earlier_record, remove_outdated
+from planar3d.study.earlier import earlier_record, kept_files, remove_outdated
 from planar3d.study.segmented import Asked
 
 pytestmark = pytest.mark.usefixtures("built_once")
@@ -65,6 +65,14 @@ def test_the_second_file_of_a_mask_in_another_format_is_not_replaced_unasked_and
         earlier_record(outputs, ["same_format"], False, False)
     remove_outdated(outputs, {"files": {"same_format": ""}}, ())
     assert not raw.exists()
+
+
+def test_nothing_is_kept_where_one_of_several_models_had_another_recipe(tmp_path):
+    outputs = plain_names("a", tmp_path)
+    outputs.lesions.touch()
+    files, one = {"lesions": outputs.lesions.name}, {"scan": {}, "recipe": {}, "result": {}, "files": {}}
+    before, other = (one | {"model": {"members": [{}, {"recipe": name}]}, "files": files} for name in ("a", "b"))
+    assert kept_files(outputs, before, before) == files and kept_files(outputs, before, other) == {}
 
 
 def test_the_probabilities_of_lesions_stay_in_table_and_record_while_their_map_is_kept(scan, model, tmp_path):

@@ -47,7 +47,7 @@ def test_a_file_of_another_program_that_has_the_words_of_a_record_is_none(tmp_pa
     [
         (lambda record: record["scan"].pop("name"), "scan.name is missing"),
         (lambda record: record["result"].update(volume_ml="1,5"), "result.volume_ml is '1,5'"),
-        (lambda record: record["result"].update(lesions=float("nan")), "result.lesions is 'nan'"),
+        (lambda record: record["result"].update(largest_ml=float("nan")), "result.largest_ml is 'nan'"),
         (lambda record: record["lesions"][1].update(extent_mm=[1.0, 2.0]), "lesions.1.extent_mm is '[1.0, 2.0]'"),
         (lambda record: record["files"].update(overlay=None), "files.overlay is 'None'"),
         (lambda record: record.update(warnings=["far apart"]), "warnings.0 is 'far apart'"),

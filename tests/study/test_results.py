@@ -14,7 +14,9 @@ from planar3d.transfer.metadata import CARD, RECIPE, write_metadata
 
 
 def test_every_test_scan_is_read_on_both_grids_with_its_center_as_written(make_run):
-    results = read_results(make_run())
+    run = make_run()
+    shutil.copytree(run / "fold-1", run / "fold-1 (copy)")  # which is no fold
+    results = read_results(run)
     assert len(results.on("prepared")) == len(results.on("native")) == 9
     assert {scan.center for scan in results.scans} == {"01", "07", "08"}
     assert all(set(scan.values) == set(MEASURES) for scan in results.scans)
