@@ -17,14 +17,16 @@ def test_a_folder_named_like_a_package_is_no_package(tmp_path, monkeypatch):
         check_extra("openvino", "a_package", "an_export")
 
 
-def test_a_version_below_the_bound_is_named_with_the_bound(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("extra", "package"), [("openvino", "openvino"), ("litert", "ai-edge-litert")])
+def test_a_version_below_the_bound_is_named_with_the_bound(tmp_path, monkeypatch, extra, package):
     """OpenVINO 2023.3 ended in a traceback when it was used."""
-    about = tmp_path / "openvino-2023.3.0.dist-info"
+    imported = package.replace("-", "_")
+    about = tmp_path / f"{imported}-0.3.0.dist-info"
     about.mkdir()
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: openvino\nVersion: 2023.3.0\n")
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 0.3.0\n")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(Planar3DError, match=r"needs openvino>=[\d.]+, but version 2023\.3\.0 is installed"):
-        check_extra("openvino", "openvino")
+    with pytest.raises(Planar3DError, match=rf"needs? {package}>=[\d.]+, but version 0\.3\.0 is installed"):
+        check_extra(extra, imported)
 
 
 def test_a_package_that_is_damaged_or_too_old_is_not_called_missing(tmp_path, monkeypatch):

@@ -3,7 +3,7 @@
 import io
 import sys
 
-from planar3d.progress import Ticker, duration, tell
+from planar3d.progress import Ticker, duration, part_of, tell
 
 
 def test_lines_come_no_more_often_than_asked(monkeypatch):
@@ -18,6 +18,12 @@ def test_lines_come_no_more_often_than_asked(monkeypatch):
         "windows: 6/10, 0 min 40 s left",
         "windows: 9/10, 0 min 10 s left",
     ]
+
+
+def test_the_progress_of_a_part_is_that_of_the_whole():
+    told = []
+    part_of(lambda *steps: told.append(steps), 1, 3)(2, 4)
+    assert told == [(6, 12)] and part_of(None, 1, 3) is None
 
 
 def test_durations_are_said_as_by_people():

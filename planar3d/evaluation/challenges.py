@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from planar3d.evaluation.lesions import binary_pair, ratio
-from planar3d.evaluation.scores import MEASURES, Measure, directed_distances, score_scan
+from planar3d.evaluation.scores import MEASURES, Measure, dice, directed_distances, score_scan
 from planar3d.scans.geometry import Grid
 from planar3d.scans.labels import Targets
 from planar3d.scans.slice_folders import ORGANS
@@ -76,7 +76,7 @@ def score_organ(reference: np.ndarray, prediction: np.ndarray, spacing: Grid) ->
     """
     reference, prediction = binary_pair(reference, prediction)
     voxels, predicted = int(np.count_nonzero(reference)), int(np.count_nonzero(prediction))
-    dice = ratio(2 * int(np.count_nonzero(reference & prediction)), voxels + predicted)
+    share = dice(reference, prediction)
     distances = np.concatenate(directed_distances(reference, prediction, spacing, beyond=True))
     values = {
         "ravd_percent": 100 * ratio(abs(voxels - predicted), voxels),
@@ -84,7 +84,7 @@ def score_organ(reference: np.ndarray, prediction: np.ndarray, spacing: Grid) ->
         "mssd_mm": float(distances.max()) if distances.size else math.nan,
     }
     none = 0.0 if voxels or predicted else math.nan
-    points = {"dice_points": 100 * dice if dice >= _LEAST_DICE else none}
+    points = {"dice_points": 100 * share if share >= _LEAST_DICE else none}
     for name, most in _MOST.items():
         points[f"{name.split('_')[0]}_points"] = 100 * (1 - values[name] / most) if values[name] < most else none
     return {**values, **points, "score": sum(points.values()) / len(points)}

@@ -108,7 +108,7 @@ def _distances(places: np.ndarray, marked: np.ndarray, head: Head) -> np.ndarray
     """mm from each position to the nearest marked voxel; infinite beyond the limit."""
     each, of = np.unique(places, axis=0, return_inverse=True)
     tree = spatial.KDTree(np.argwhere(marked) * head.spacing)
-    return tree.query(each * head.spacing, distance_upper_bound=_FAR)[0][of.ravel()]
+    return tree.query(each * head.spacing, distance_upper_bound=_FAR)[0][of]
 
 
 def _ventricles(head: Head, below: np.ndarray, deep: float, middle: float) -> np.ndarray:

@@ -46,7 +46,7 @@ def lesion_scores(reference: np.ndarray, prediction: np.ndarray, spacing: Grid) 
     detected = _count_detected(overlaps, reference_sizes, prediction_sizes)
     confirmed = _count_detected(overlaps.T.tocsr(), prediction_sizes, reference_sizes)
     sensitivity, precision = ratio(detected, shape[0]), ratio(confirmed, shape[1])
-    f1 = 2 * sensitivity * precision / (sensitivity + precision) if detected and confirmed else ratio(0, sum(shape))
+    f1 = 2 * sensitivity * precision / (sensitivity + precision) if detected else ratio(0, sum(shape))
     return {
         "lesion_sensitivity": sensitivity,
         "lesion_precision": precision,

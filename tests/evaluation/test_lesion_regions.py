@@ -60,6 +60,24 @@ def test_ventricles_of_a_model_are_taken_and_without_any_what_depends_on_them_is
     assert [lesion.region for lesion in named] == ["deep", "juxtacortical", "periventricular", "infratentorial"]
 
 
+def test_a_region_is_certain_where_a_shift_of_the_limit_by_2_mm_does_not_change_it():
+    at_ventricles, deep = "periventricular", "deep"
+    expected = {  # by voxels of 2 mm to the right and to the front of a ventricle's voxel
+        (0, 0): (at_ventricles, True),
+        (1, 0): (at_ventricles, False),
+        (1, 1): (at_ventricles, False),
+        (2, 0): (deep, False),
+        (2, 1): (deep, False),
+        (2, 2): (deep, True),  # 5.7 mm
+    }
+    ventricles, marked = np.zeros(SHAPE, bool), np.zeros(SHAPE, np.uint8)
+    for number, (right, front) in enumerate(expected):
+        ventricles[60, 55, 32 - 2 * number] = marked[60 + right, 55 + front, 32 - 2 * number] = True
+    scan, mask = (scan_along("RAS", voxels, AFFINE) for voxels in (_head(), marked))
+    named = name_regions(lesion_table(mask), scan, mask, ventricles)
+    assert [(lesion.region, lesion.region_sure) for lesion in named] == list(expected.values())
+
+
 def test_of_what_is_no_head_nothing_is_said():
     for voxels in (np.where(_ball(0, 0, 0, 30), 100, 0).astype(np.float32), np.zeros(SHAPE, np.float32)):
         scan, mask = (scan_along("RAS", each, AFFINE) for each in (voxels, MASK))

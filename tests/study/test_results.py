@@ -90,8 +90,9 @@ def test_a_run_whose_folds_share_a_patient_says_so(make_run):
 def test_histories_are_read_by_fold_and_what_is_unreadable_is_nan(make_run):
     run = make_run()
     (run / "fold-2" / "history.csv").write_text("epoch,loss\n1,0.5\n2,oops\n3\n")
+    (run / "fold-3" / "history.csv").write_text("epoch,loss\n")  # of no epoch yet
     histories = read_results(run).histories()
-    assert list(histories) == [1, 2, 3]
+    assert list(histories) == [1, 2, 3] and histories[3] == {}
     assert len(histories[1]["val_dice"]) == 5
     np.testing.assert_array_equal(histories[2]["loss"], [0.5, math.nan, math.nan])
 

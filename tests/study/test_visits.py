@@ -116,6 +116,23 @@ def test_a_change_of_exactly_a_quarter_is_stable_at_every_voxel_size():
             assert [each.change for each in compare_lesions(*pair, np.eye(4))] == ["stable"]
 
 
+@pytest.mark.parametrize(
+    ("volumes", "shown", "change"),
+    [
+        ((0.01, 0.02), 1, "stable"),  # a difference of 0.01 ml
+        ((0.01, 0.021), 1, "enlarging"),
+        ((1, 0.76), 1, "stable"),
+        ((1, 0.74), 1, "shrinking"),
+        ((1, 0), 0.5, "gone"),
+        ((1, 0), 0.49, "not covered"),
+        ((0, 1), 0.5, "new"),
+    ],
+)
+def test_the_limits_of_a_change_are_those_that_the_page_names(volumes, shown, change):
+    first, second = ((1,) * (volume > 0) for volume in volumes)
+    assert visits_module._kind(first, second, volumes, shown) == change
+
+
 @pytest.mark.parametrize("cropped", [0, 1])
 def test_a_lesion_that_the_other_visit_shows_in_part_is_compared_in_that_part(cropped):
     mask = np.zeros((6, 12, 9), np.uint8)
