@@ -1,4 +1,4 @@
-# `make reproduce` and `make test` each make their own environment in .venv, and need python3 ≥ 3.11 and make only.
+# `make reproduce` and `make test` each make their own environment in .venv, and need only make and Python 3.11 to 3.13.
 PYTHON ?= python3
 VENV ?= .venv
 RUN ?= runs/demo
@@ -68,8 +68,8 @@ $(VENV)/.with-dev: EXTRAS = dev
 $(VENV)/.with-release: EXTRAS = release
 
 $(VENV)/.with-%: pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "planar3d needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1). Name another: make PYTHON=python3.12" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+	  { echo "planar3d needs Python 3.11, 3.12 or 3.13; $(PYTHON) is $$($(PYTHON) --version 2>&1). Name another: make PYTHON=python3.12" >&2; exit 2; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
 	  { echo "$(PYTHON) has no venv or ensurepip. On Debian and Ubuntu install the package python3-venv (as root: apt-get install python3-venv), then run make again." >&2; exit 2; }
 	@echo "Installing planar3d[$(EXTRAS)] into $(VENV); the first time takes a few minutes."
