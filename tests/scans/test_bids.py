@@ -127,6 +127,8 @@ def contrasts(tmp_path):
 
 
 def test_other_contrasts_of_the_visit_are_images_of_the_case(contrasts, tmp_path):
+    (contrasts / "sub-01/perf").mkdir()
+    (contrasts / "sub-01/perf/sub-01_run-3_T2w.nii.gz").touch()  # only images in anat count
     dataset = find_cases(contrasts)
     (case,) = dataset.cases
     assert {name: path.name[7:-7] for name, path in case.images.items()} == {
@@ -245,6 +247,11 @@ def test_a_data_set_is_the_same_and_is_linked_by_whatever_links_of_folders_it_is
     assert (out / content["DatasetLinks"]["raw"]).samefile(dataset)
     for folder, raw in ((out, dataset), (tmp_path / "out", dataset), (tmp_path / "out", linked)):
         assert json.loads(write_dataset_description(folder, raw).read_text()) == content
+    (tmp_path / "other/masks").mkdir(parents=True)
+    deeper = tmp_path / "masks"
+    deeper.symlink_to(tmp_path / "other/masks")
+    content = json.loads(write_dataset_description(deeper, dataset).read_text())
+    assert (deeper / content["DatasetLinks"]["raw"]).samefile(dataset)
 
 
 def test_a_data_set_on_another_drive_is_linked_by_its_whole_path(dataset, tmp_path, monkeypatch):

@@ -40,6 +40,11 @@ def test_axes_that_nearly_coincide_are_refused(write_nifti):
         read_scan(write_nifti(VOXELS, affine=affine, qform_code=0))
 
 
+def test_a_line_of_voxels_is_no_flat_image(write_nifti):
+    with pytest.raises(ScanError, match="a line of voxels"):
+        read_scan(write_nifti(VOXELS[:, :1, :1]), flat=True)
+
+
 def test_an_axis_that_no_scan_has_is_refused(write_nifti):
     with pytest.raises(ScanError, match=r"and 1,024 along an axis\. If the scan has"):
         read_scan(write_nifti(np.resize(VOXELS, (2, 3, 1025))))

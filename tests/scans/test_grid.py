@@ -28,6 +28,7 @@ def _affine(axes):
 def test_a_voxel_s_volume_is_the_determinant_of_its_axes():
     assert voxel_mm3((0.7, 1.1, 3)) == np.prod((0.7, 1.1, 3))
     assert voxel_mm3(np.diag([-2.0, 1, 3, 1])) == 6
+    assert voxel_mm3((0.05, 0.05, 50)) == pytest.approx(0.125)  # not flat, however thick
     assert voxel_mm3(_affine(TURN * (2, 1, 3))) == pytest.approx(6, rel=1e-12)
     assert voxel_mm3(SHEAR) == pytest.approx(0.6)
     assert voxel_mm3(_affine(TURN @ SHEAR[:, [2, 0, 1]])) == pytest.approx(0.6)

@@ -103,6 +103,12 @@ def test_a_mask_may_lie_anywhere_among_derivatives(tmp_path, place):
     assert _find(tmp_path, "sub-01/ses-1/anat/sub-01_ses-1") == [mask]
 
 
+def test_subject_and_session_may_be_those_of_the_folders(tmp_path):
+    mask = "manual/sub-01/ses-1/label-lesion_mask.nii.gz"
+    _touch(tmp_path, f"derivatives/{mask}")
+    assert _find(tmp_path, "sub-01/ses-1/anat/sub-01_ses-1") == [mask]
+
+
 def test_a_mask_has_all_entities_of_its_scan_and_no_more(tmp_path):
     stems = [f"sub-1_{rest}" for rest in ("run-1", "run-10", "acq-3D_run-1", "ses-1_run-1", "ses-10_run-1")]
     stems += ["sub-1", "sub-10", "sub-10_ce-gd", "sub-10_rec-norm_echo-2_part-mag"]
@@ -143,9 +149,12 @@ def test_masks_that_this_package_made_are_not_learned_from(tmp_path, within):
 
 def test_a_mask_of_this_package_is_known_by_its_record_in_any_folder(tmp_path):
     mask = _touch(tmp_path, "derivatives/copied/sub-01/anat/sub-01_label-lesion_mask.nii.gz")
-    mask.with_name("sub-01_label-lesion_mask.json").write_text(json.dumps({"versions": {"planar3d": "0.1.0"}}))
+    record = mask.with_name("sub-01_label-lesion_mask.json")
+    record.write_text(json.dumps({"versions": {"planar3d": "0.1.0"}}))
     with pytest.raises(DatasetError, match=r"planar3d made it"):
         _find(tmp_path, "sub-01/anat/sub-01")
+    record.write_text(json.dumps({"versions": {"another": "0.1.0"}}))
+    assert _find(tmp_path, "sub-01/anat/sub-01") == ["copied/sub-01/anat/sub-01_label-lesion_mask.nii.gz"]
 
 
 def test_several_masks_are_named_with_what_to_do(tmp_path):

@@ -1,6 +1,7 @@
 """nnU-Net's raw folders are found as their `dataset.json` describes them, and what it says wrongly is explained."""
 
 import json
+import warnings
 
 import pytest
 from stored_scans import touch
@@ -97,6 +98,8 @@ def test_the_capitals_of_an_ending_make_no_difference(tmp_path):
 def test_another_number_of_cases_than_described_is_told(tmp_path):
     with pytest.warns(Planar3DWarning, match=r"says numTraining 3, but \S*imagesTr has 2 cases\. Check"):
         assert len(find_cases(_write(tmp_path, numTraining=3)).cases) == 2
+    with warnings.catch_warnings(action="error"):
+        find_cases(_write(tmp_path, FIRST))  # which does not say it
 
 
 @pytest.mark.parametrize("named", ["b.nii.gz", "b_000.nii.gz", "b_0000.nii", "B_0000.nii.gz"])
