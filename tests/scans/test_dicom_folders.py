@@ -73,6 +73,9 @@ def test_two_patients_in_one_folder_have_names_of_their_own(tmp_path):
     names = [item.name for item in items]
     assert len(set(names)) == 2 and all(name.startswith("all_5_FLAIR_") for name in names)
     assert names == [item.name for item in find_inputs([tmp_path / "all"])] and all(map(_is_whole, items))
+    (tmp_path / "table.csv").write_text("scan,name\nall/a1,x\nall/b1,x\n")
+    with pytest.raises(ScanError, match="would have masks with the same name"):  # the table's names stay
+        find_inputs([tmp_path / "table.csv"])
 
 
 @pytest.mark.parametrize("name", ["{instance:04d}.dcm", "I{instance}"])

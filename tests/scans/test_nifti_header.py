@@ -115,6 +115,11 @@ def test_voxels_of_a_type_that_cannot_be_read_are_refused(read, datatype):
         read(_content(datatype=datatype))
 
 
+def test_an_intercept_that_is_no_number_is_refused(read):
+    with pytest.raises(ScanError, match="is not a readable NIfTI file"):
+        read(_content(scl_slope=1, scl_inter=np.nan))
+
+
 ZERO, NAN = {f"srow_{axis}": [0] * 4 for axis in "xyz"}, {"srow_y": [0, np.nan, 0, 0]}
 BROKEN_SFORMS = [ZERO, NAN, {"srow_z": [0] * 4}, {"srow_x": [0, -1, 0, 0]}, {"srow_x": [-1, 0, 0, np.inf]}]
 BROKEN_QFORMS = [{"quatern_b": 2}, {"quatern_c": np.nan}, {"pixdim": [1, 0, 1, 1, 1, 1, 1, 1]}, {"qoffset_x": np.nan}]

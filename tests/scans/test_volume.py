@@ -120,6 +120,14 @@ def test_a_truncated_plain_file_and_an_absurd_size_are_refused(gradient_scan, tm
     (tmp_path / "short.nii").write_bytes(content[:-10])
     with pytest.raises(ScanError, match=r"cannot hold them|truncated"):
         read_scan(tmp_path / "short.nii")
+    (tmp_path / "short.nii.gz").write_bytes(gzip.compress(content[:-10]))
+    with pytest.raises(ScanError, match="is truncated: its header declares"):
+        read_scan(tmp_path / "short.nii.gz")
+    (tmp_path / "long.nii").write_bytes(content + bytes(2**20))
+    assert read_scan(tmp_path / "long.nii").voxels.shape == (6, 7, 8)
+    (tmp_path / "long.nii").write_bytes(content + bytes(2**20 + 1))
+    with pytest.raises(ScanError, match="more than 1 MiB after its voxels"):
+        read_scan(tmp_path / "long.nii")
     header = nib.Nifti1Header(content[:348])
     header.set_data_shape((30000, 30000, 30000))
     (tmp_path / "huge.nii.gz").write_bytes(gzip.compress(header.binaryblock + content[348:]))
