@@ -23,11 +23,9 @@ _RANGES = {"liver": (56, 70), "right kidney": (111, 135), "left kidney": (176, 2
 
 def slices(folder: Path) -> list[Path]:
     """The DICOM or PNG files of a folder by name; none if it is not a folder or cannot be opened."""
-    if not os.path.isdir(folder):
-        return []
     try:
         names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
-    except OSError:
+    except (OSError, ValueError):  # as of a file, or of a name that none can have
         return []
     return [folder / name for name in names if name.lower().endswith((".dcm", ".png"))]
 

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from planar3d.errors import ScanError
+from planar3d.errors import RecipeError, ScanError
 from planar3d.inference.prepared_scan import prepare
 from planar3d.recipes import MODERN
 from planar3d.scans.preparation.axial_slices import _center
+from planar3d.scans.preparation.standardized import CenterCrop
 from planar3d.scans.volume import Scan, read_scan
 
 SLICES = MODERN.changed(size=32)
@@ -54,6 +55,12 @@ def test_an_axis_that_no_scan_has_is_refused(write_nifti):
 def test_values_that_overflow_when_they_are_scaled_are_refused(write_nifti, scale):
     with pytest.raises(ScanError, match="which no scanner produces"):
         read_scan(write_nifti(VOXELS * np.float32(scale)))
+
+
+@pytest.mark.parametrize(("crop", "sentence"), [((8, 8), "three numbers"), ((0, 8, 8), "crop is 0, but 1 to 1024")])
+def test_a_crop_has_three_lengths(crop, sentence):
+    with pytest.raises(RecipeError, match=sentence):
+        CenterCrop(crop=crop)
 
 
 def test_a_thin_slab_has_no_more_stacks_than_slices():

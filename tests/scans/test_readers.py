@@ -264,6 +264,14 @@ def test_one_of_two_files_alone_is_told_what_it_is_and_voxels_elsewhere_are_not_
         read_scan(huge)
 
 
+def test_files_much_longer_than_their_voxels_are_refused(tmp_path):
+    for path, voxels in ((_write(tmp_path / "a.mgh"), "a.mgh"), (_write(tmp_path / "a.hdr"), "a.img")):
+        with (tmp_path / voxels).open("ab") as file:
+            file.write(bytes(2**20 + 1))
+        with pytest.raises(ScanError, match="has more bytes than"):
+            read_scan(path)
+
+
 def test_headers_that_no_scan_has_are_refused(tmp_path):
     unknown = _write(tmp_path / "a.mgh")
     unknown.write_bytes(unknown.read_bytes()[:20] + b"\0\0\0\x63" + unknown.read_bytes()[24:])  # its type

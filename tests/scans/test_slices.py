@@ -105,7 +105,9 @@ def test_a_mask_comes_back_where_it_was():
     mask = np.zeros((40, 44, 20), np.uint8)
     mask[12:20, 18:30, 5:9] = 1
     prepared = prepare(_scan(_head()), SMALL)
-    np.testing.assert_array_equal(prepared.restore(prepared.align(_scan(mask))).voxels, mask)
+    for kind in (np.uint8, np.float32):
+        np.testing.assert_array_equal(prepared.restore(prepared.align(_scan(mask.astype(kind)))).voxels, mask)
+    assert prepared.align(_scan(mask.astype(np.float32))).dtype == np.uint8
 
 
 def test_a_plane_larger_than_the_grid_is_cut_around_the_head_and_restored_with_zeros():

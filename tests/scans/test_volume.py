@@ -96,8 +96,9 @@ def test_unusable_voxels_are_refused(write_nifti, voxels, sentence):
 
 
 def test_what_is_no_nifti_file_is_refused(tmp_path):
-    with pytest.raises(ScanError, match="does not exist"):
-        read_scan(tmp_path / "absent.nii.gz")
+    for absent in ("absent.nii.gz", "a\0.nii"):
+        with pytest.raises(ScanError, match="does not exist"):
+            read_scan(tmp_path / absent)
     for name, content in {"a.nii": b"", "b.nii": b"text" * 200, "c.nii.gz": b"no gzip", "d.mgz": b"x"}.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ScanError, match=name):

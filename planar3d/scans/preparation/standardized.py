@@ -21,7 +21,7 @@ _WITHIN: dict[str, tuple[str, Callable[[np.ndarray, np.ndarray], np.ndarray]]] =
     "image": ("its own non-zero voxels", lambda volume, brain: volume != 0),
     "everything": ("all of its voxels", lambda volume, brain: np.ones_like(brain)),
 }
-_LENGTHS = Rule(lambda v: len(v) == 3 and min(v) > 0, "three numbers greater than 0 are needed: slices, rows, cols")
+_LENGTHS = Rule(lambda v: len(v) == 3, "three numbers are needed: slices, rows, cols")
 
 
 @dataclass(frozen=True)

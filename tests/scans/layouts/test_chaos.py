@@ -97,7 +97,8 @@ def test_padding_of_an_mr_series_is_air(tmp_path):
     voxels = np.abs(VOXELS)
     voxels[:3] = -2000
     write_series(tmp_path / "a", voxels, AXIAL, PixelPaddingValue=-2000)
-    assert read_scan(tmp_path / "a").limits == (0, voxels.max())
+    scan = read_scan(tmp_path / "a")
+    assert scan.limits == (0, voxels.max()) and np.count_nonzero(scan.voxels) == np.count_nonzero(voxels > 0)
 
 
 def test_pixels_that_cannot_be_decoded_are_refused(tmp_path):
