@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 from planar3d.errors import ScanError
 from planar3d.scans.foreign_images import files_of_mask
 from planar3d.scans.inputs import find_inputs, outputs_of
-from planar3d.scans.itk_images import itk_files
+from planar3d.scans.itk_images import is_itk_image, itk_files
 from planar3d.scans.readers import is_foreign, write_like
 from planar3d.scans.volume import read_mask, read_scan
 
@@ -24,7 +24,7 @@ AFFINE[:3] = np.c_[
     Rotation.from_euler("xyz", (12, -7, 20), degrees=True).as_matrix() @ np.diag([-0.9, 0.9, 3]), (50, -60, 7)
 ]
 VOXELS = np.random.default_rng(0).integers(-200, 3000, (12, 14, 9)).astype(np.int16)
-NAMES = ["a.mgz", "a.mgh", "a.hdr", "a.img", "A.IMG", "a.img.gz", "a.mha", "a.mhd", "a.nrrd", "a.nhdr"]
+NAMES = ["a.mgz", "A.MGZ", "a.mgh", "a.hdr", "a.img", "A.IMG", "a.img.gz", "a.mha", "a.mhd", "a.nrrd", "a.nhdr"]
 FREESURFER = ("a.mgz", "a.mgh")
 
 
@@ -37,7 +37,7 @@ def _write(path, voxels=VOXELS, affine=AFFINE):
         SimpleITK.WriteImage(image, str(path))
         (path.parent / "source.nii").unlink()
     else:
-        (nib.MGHImage if path.suffix in (".mgz", ".mgh") else nib.Nifti1Pair)(voxels, affine).to_filename(path)
+        (nib.MGHImage if path.suffix.lower() in (".mgz", ".mgh") else nib.Nifti1Pair)(voxels, affine).to_filename(path)
     return path
 
 
@@ -51,7 +51,9 @@ def test_voxels_and_places_are_those_written(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_mask_goes_back_to_the_format_of_its_scan(tmp_path, name):
+def test_a_mask_goes_back_to_the_format_of_its_scan(tmp_path, name, monkeypatch):
+    replace, moved = os.replace, []
+    monkeypatch.setattr(os, "replace", lambda source, target: (moved.append(target), replace(source, target)))
     scan = read_scan(_write(tmp_path / name))
     (item,) = find_inputs([scan.path])
     assert all(path.is_file() for path in item.files) and len(item.files) == len(list(tmp_path.iterdir()))
@@ -59,9 +61,12 @@ def test_a_mask_goes_back_to_the_format_of_its_scan(tmp_path, name):
     place.parent.mkdir()
     mask = (scan.voxels > 1500).astype(np.uint8)
     write_like(scan.path, mask, scan.affine, place)
+    assert moved[-1] == place  # so that no mask is taken for whole before it is
     assert place.name == f"{name[0]}_mask{name[1:].lower()}" and is_foreign(place)
     assert {*place.parent.iterdir()} == {*files_of_mask(place)}
     np.testing.assert_array_equal(read_mask(place, scan).voxels, mask)
+    if is_itk_image(place):  # whose affine is that of the scan also with wrong lengths of both
+        assert SimpleITK.ReadImage(str(place)).GetSpacing() == pytest.approx(scan.spacing)
     assert not list(place.parent.glob(".*"))
 
 
