@@ -52,11 +52,6 @@ def takes_any(operation: Any) -> bool:
     return type(operation) in _ANY_CHANNELS and getattr(operation, "noise_shape", None) is None
 
 
-def takes_mapped(operation: Any) -> bool:
-    """Whether a layer's kernel can be adapted to other channels."""
-    return type(operation) is layers.Conv2D and operation.groups == 1
-
-
 def fitted(kernel: np.ndarray, given: int) -> np.ndarray:
     """A kernel (…, cin, cout) for other input channels; for one, the sum over its channels."""
     weights = spread(given, kernel.shape[-2]).astype(kernel.dtype)

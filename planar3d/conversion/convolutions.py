@@ -17,7 +17,7 @@ from planar3d.conversion.place import Place, Rule, Step, Taken, unchanged
 from planar3d.graph.keras_graph import pass_through
 
 # Settings with the same name and meaning in 3D.
-_SHARED = ("trainable", "padding", "use_bias", "activity_regularizer", "bias_regularizer", "bias_constraint")
+_SHARED = ("name", "trainable", "padding", "use_bias", "activity_regularizer", "bias_regularizer", "bias_constraint")
 # Weights are filled at once, so initialization is skipped; the 2D layer's own initializers are restored.
 _ZEROS: dict[str, Any] = {"kernel_initializer": "zeros", "bias_initializer": "zeros"}
 
@@ -56,14 +56,11 @@ def convolution(layer: Any, place: Place, kind: str = "kernel", name: str = "") 
     options = {
         "strides": inside(layer.strides, place.factor),
         "groups": groups,
-        "name": name or layer.name,
-        **_shared(layer),
-        **_objects(layer, kind, (*window, channels, filters), None if is_acs else axis),
-        **_ZEROS,
+        **_settings(layer, kind, (*window, channels, filters), None if is_acs else axis),
     }
     bias = _bias(layer)
     if name:
-        options |= {"use_bias": False, "activation": None, "activity_regularizer": None}
+        options |= {"name": name, "use_bias": False, "activation": None, "activity_regularizer": None}
         bias = []
     initializers = _initializers(layer, kind)
     if is_acs:
@@ -91,9 +88,7 @@ def separable(layer: layers.SeparableConv2D, place: Place) -> list[Step]:
     """SeparableConv2D as a grouped Conv3D, `<name>_depthwise`, and a pointwise Conv3D, which keeps the name."""
     first = convolution(layer, place, "depthwise", f"{layer.name}_depthwise")
     kernel = layer.pointwise_kernel
-    pointwise = layers.Conv3D(
-        layer.filters, 1, name=layer.name, **_shared(layer), **_objects(layer, "pointwise", kernel.shape, 0), **_ZEROS
-    )
+    pointwise = layers.Conv3D(layer.filters, 1, **_settings(layer, "pointwise", kernel.shape, 0))
     arrays = [Taken(kernel, partial(np.expand_dims, axis=0)), *_bias(layer)]
     return [*first, Step(pointwise, arrays, "planar", _initializers(layer, "pointwise"))]
 
@@ -123,10 +118,7 @@ def transposed(layer: layers.Conv2DTranspose, place: Place) -> list[Step]:
         inside(layer.strides, factor),
         output_padding=None if padding is None else inside(padding, factor - 1 if is_same else 0),
         dilation_rate=inside(layer.dilation_rate, 1),
-        name=layer.name,
-        **_shared(layer),
-        **_objects(layer, "kernel", layer.kernel.shape, place.layout.axis),
-        **_ZEROS,
+        **_settings(layer, "kernel", layer.kernel.shape, place.layout.axis),
     )
     kernel = Taken(layer.kernel, _mapped(unchanged, place, taps, mapping))
     steps = [Step(made, [kernel, *_bias(layer)], mapping.described(taps), _initializers(layer, "kernel"))]
@@ -156,13 +148,12 @@ def _mapped(prepare: Change, place: Place, taps: int, mapping: KernelMapping, ce
     return lambda kernel: mapping.apply(prepare(kernel), taps, axis, center)
 
 
-def _shared(layer: Any) -> dict[str, Any]:
+def _settings(layer: Any, kind: str, shape: tuple[int, ...], axis: int | None) -> dict[str, Any]:
+    """The settings that a 3D convolution shares with its 2D layer; arguments as of `weight_objects`."""
     activation = None if has_weights(layer.activation) else layer.activation
-    return {key: getattr(layer, key) for key in _SHARED} | {"activation": activation, "dtype": layer.dtype_policy}
-
-
-def _objects(layer: Any, kind: str, shape: tuple[int, ...], axis: int | None) -> dict[str, Any]:
-    return {f"kernel_{part}": held for part, held in weight_objects(layer, kind, shape, axis).items()}
+    objects = {f"kernel_{part}": held for part, held in weight_objects(layer, kind, shape, axis).items()}
+    shared = {key: getattr(layer, key) for key in _SHARED}
+    return {"activation": activation, "dtype": layer.dtype_policy, **shared, **objects, **_ZEROS}
 
 
 def _initializers(layer: Any, kind: str) -> dict[str, Any]:

@@ -171,7 +171,8 @@ class GraphWalk:
         """Restore the 2D network's channels for a layer that needs them."""
         operation = node.operation
         # A layer used in several places may have other channels in each, with the same weights.
-        fits = (is_graph(operation) or channels.takes_mapped(operation)) and id(operation) not in self.shared
+        is_mapped = type(operation) is keras.layers.Conv2D and operation.groups == 1
+        fits = (is_graph(operation) or is_mapped) and id(operation) not in self.shared
         if fits or channels.takes_any(operation):
             return
         for flat in node.input_tensors:
