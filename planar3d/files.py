@@ -88,8 +88,7 @@ def folder_written_beside(folder: str | Path) -> Iterator[Path]:
     folder = Path(folder)
     make_folder(folder.parent)
     with temporary_folder(folder.parent) as temporary:
-        made = temporary / folder.name
-        made.mkdir()
+        (made := temporary / folder.name).mkdir()
         yield made
         if folder.exists():
             os.replace(folder, temporary / "before")
@@ -107,9 +106,10 @@ def make_folder(folder: Path) -> None:
 def require_room(path: str | Path, size: int, cause: Exception | None = None) -> None:
     """Raise the error of a full disk, naming `path`, if less than `size` bytes are free in its folder.
 
-    A `cause` that names no file, as when a quota is used up, is raised again with `path`.
-    Call it without a cause before HDF5 writes, which end in a segmentation fault at a full disk or a quota.
+    A `cause` that names no file, as when a quota is used up, is raised again with `path`. Call it without a cause
+    before HDF5 writes, which end in a segmentation fault at a full disk or a quota: `size` is then that of the arrays.
     """
+    size += 0 if cause else 2**20  # for all that a weights file has besides its arrays
     if shutil.disk_usage(Path(path).parent).free < size:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from cause
     cause = cause or _refusal(Path(path).parent, size)

@@ -3,8 +3,11 @@
 import errno
 import os
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 
 from planar3d.errors import RunError
@@ -18,6 +21,19 @@ from planar3d.files import (
     written_beside,
     written_together,
 )
+from planar3d.transfer.metadata import RECIPE, write_metadata
+
+
+@contextmanager
+def file_limit(most):
+    """Refuse larger files, as at a quota."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -77,18 +93,29 @@ def test_a_used_up_quota_is_said_of_the_file_that_was_meant(tmp_path, error, rea
 
 
 def test_weights_beyond_a_limit_are_refused_before_hdf5_writes_them(tmp_path):
-    """As beyond a quota, at which HDF5 ends in a segmentation fault."""
-    resource = pytest.importorskip("resource")
-    most, never = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, never))
-    try:
+    """As beyond a quota, at which HDF5 ends in a segmentation fault: also of what a file has besides its arrays."""
+    with file_limit(2**20 + 10_000):
         require_room(tmp_path / "best.weights.h5", 9_000)
-        with pytest.raises(OSError) as found:
-            require_room(tmp_path / "best.weights.h5", 11_000)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (most, never))
-    assert found.value.errno == errno.EFBIG and found.value.filename == str(tmp_path / "best.weights.h5")
+        for size in (11_000, 2**20 + 9_000):
+            with pytest.raises(OSError) as found:
+                require_room(tmp_path / "best.weights.h5", size)
+            assert found.value.errno == errno.EFBIG and found.value.filename == str(tmp_path / "best.weights.h5")
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("written", [{RECIPE: {"name": "a" * 9_000}}, {}])
+def test_metadata_beyond_a_limit_leave_the_weights_file_as_it_was(tmp_path, written):
+    """As of `planar3d tune` at a full disk or a quota, which ended in lines of HDF5."""
+    path = tmp_path / "best.weights.h5"
+    with h5py.File(path, "w") as file:
+        file["kernel"] = np.zeros(3)
+    before = path.read_bytes()
+    description = None if written else ["a" * 9_000]
+    with file_limit(len(before) + 100), pytest.raises(OSError) as found, written_beside(path) as temporary:
+        temporary.write_bytes(before)
+        write_metadata(temporary, written, description)
+    assert found.value.errno == errno.EFBIG and file_of(found.value) == str(path)
+    assert os.listdir(tmp_path) == [path.name] and path.read_bytes() == before
 
 
 def test_an_error_names_the_file_that_was_meant_also_in_a_temporary_folder(tmp_path):

@@ -22,8 +22,6 @@ from planar3d.transfer.transplant import transplant
 if TYPE_CHECKING:
     import keras
 
-_OVERHEAD = 2**20  # bytes of a weights file besides its arrays
-
 
 def save_weights(
     network: "keras.Model", path: str | Path, recipe: Recipe, card: Mapping[str, Any] | None = None
@@ -52,7 +50,7 @@ def save_weights(
             f"network.save({path.name.split('.')[0]!r} + '.keras'), or change the recipe to its sizes."
         )
     with written_beside(path) as temporary:
-        require_room(path, sum(array.nbytes for array in network.get_weights()) + _OVERHEAD)
+        require_room(path, sum(array.nbytes for array in network.get_weights()))
         network.save_weights(temporary, overwrite=True)
         write_about(temporary, network, recipe, card or {})
         trust(path, temporary)

@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 
 from planar3d.errors import RecipeError, WeightsError
+from planar3d.files import require_room
 from planar3d.recipes import Recipe
 from planar3d.sections import UnknownFieldError, UnknownVariantError
 from planar3d.transfer.guards import opened, texts
@@ -103,6 +104,7 @@ def write_metadata(path: Path, content: dict[str, Any], description: Any = None)
             raise WeightsError(
                 f"The {name} of {path.name} has {len(text.encode()):,} bytes; the limit is {_LARGEST:,}."
             )
+    require_room(path, len(described))
     with h5py.File(path, "a") as file:
         file.attrs.update(texts_of)
         if described:
