@@ -39,7 +39,7 @@ def tiny(recipe=RECIPE):
 
 
 SCRIPT = """
-import json, sys
+import importlib.util, json, sys
 from pathlib import Path
 
 folder, backend = Path(sys.argv[1]), sys.argv[2]
@@ -51,6 +51,7 @@ import numpy as np
 import pytest
 from narrow_networks import narrow_networks
 from test_backends import tiny
+from planar3d.inference.export import export_network
 from planar3d.inference.tiled import TiledInference
 from planar3d.recipes import Recipe
 from planar3d.training.backends import make_deterministic
@@ -100,6 +101,9 @@ load_weights(network, folder / "start.weights.h5", strict=True)
 probabilities = TiledInference(network, recipe)(scans[0][0])
 np.save(folder / backend / "probabilities.npy", probabilities)
 
+can_export = all(map(importlib.util.find_spec, ("openvino", "onnx", "onnxruntime")))
+exported = export_network(network, folder / backend / "exported") if can_export else []
+
 losses, whole, _ = train("whole")
 assert train("killed", stop_after=1) is None
 again, resumed, said = train("killed")
@@ -109,6 +113,7 @@ in_float16 = []
 if backend != "tensorflow":  # which cannot pool volumes in float16 on a CPU
     in_float16, _, _ = train("float16", recipe=recipe.changed(precision="float16"))
 result = {
+    "exported": [each.format for each in exported],
     "losses": losses,
     "resumed": again,
     "same weights": all(np.array_equal(a, b) for a, b in zip(whole, resumed, strict=True)),
@@ -166,6 +171,13 @@ def test_the_same_weights_give_the_probabilities_of_tensorflow(run, backend):
     expected, found = run("tensorflow")[0], run(backend)[0]
     assert found.dtype == np.float32 and np.ptp(expected) > 1e-3
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_a_network_is_exported_to_the_formats_that_the_backend_can_write(run, backend):
+    for package in ("openvino", "onnx", "onnxruntime"):
+        pytest.importorskip(package)
+    assert run("tensorflow")[1]["exported"] == ["openvino", "onnx", "savedmodel"]
+    assert run(backend)[1]["exported"] == ["openvino", "onnx"]
 
 
 def test_training_goes_the_way_of_tensorflow(run, backend):

@@ -67,8 +67,13 @@ def export(
     model: Model,
     out: Out,
     formats: Annotated[
-        str, Option("--format", help="openvino, onnx, savedmodel, litert; separate several with commas.")
-    ] = "openvino,onnx,savedmodel",
+        str | None,
+        Option(
+            "--format",
+            help="openvino, onnx, savedmodel, litert; separate several with commas. Default: the first three, without "
+            "savedmodel where Keras does not run on TensorFlow.",
+        ),
+    ] = None,
     recipe: Annotated[str | None, Option("--recipe", help="Overrides the recipe in the weights file.")] = None,
     settings: Settings = None,
     size: Size = None,
@@ -78,5 +83,5 @@ def export(
     from planar3d.inference.export import export_network
 
     opened = open_model(model, recipe, settings, size=size, depth=depth)
-    chosen = [name.strip() for name in formats.split(",")]
+    chosen = None if formats is None else [name.strip() for name in formats.split(",")]
     export_network(opened.network(), out, chosen, opened.recipe, notify=lambda e: say(str(e)))

@@ -3,6 +3,7 @@
 Tested with the Keras versions allowed in `pyproject.toml`; `tests/graph/test_keras_graph.py` shows changes.
 """
 
+import threading
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -22,6 +23,8 @@ _UNLISTED = {kind.__name__: kind for kind in (CustomScaleLayer, LayerScale, Stoc
 
 # Parts of a layer that a subclass overrides to compute something else; the last two are of convolutions.
 _COMPUTING = ("call", "convolution_op", "kernel")
+
+_BUILDING = threading.RLock()
 
 # Called at each use of an operation with its name, its node, and a value for each input tensor; returns a value for
 # each output tensor.
@@ -190,3 +193,24 @@ def normalized_by(normalizing: Sequence[Any], moments: Callable[[Any, Sequence[i
     finally:
         for layer in normalizing:
             del vars(layer)["_moments"]
+
+
+@contextmanager
+def without_random_weights() -> Iterator[None]:
+    """Make layers that this thread builds start with zeros; for networks whose weights are loaded next.
+
+    JAX compiles the random initialization of each shape of kernel, for up to a second.
+    """
+    kind, thread = keras.initializers.VarianceScaling, threading.get_ident()
+    zeros = keras.initializers.Zeros()
+
+    def initialize(initializer: Any, shape: Sequence[int], dtype: Any = None) -> Any:
+        return zeros(shape, dtype) if threading.get_ident() == thread else drawn(initializer, shape, dtype)
+
+    with _BUILDING:
+        drawn = kind.__call__
+        kind.__call__ = initialize
+        try:
+            yield
+        finally:
+            kind.__call__ = drawn

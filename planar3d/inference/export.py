@@ -28,6 +28,7 @@ from planar3d.wording import listed
 # give far more. For outputs above 1, it is relative to the largest.
 TOLERANCE = 1e-4
 _DESCRIPTION = "planar3d.json"
+_USUAL = "openvino", "onnx", "savedmodel"
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Exported:
 def export_network(
     network: keras.Model,
     folder: str | Path,
-    formats: str | Sequence[str] = ("openvino", "onnx", "savedmodel"),
+    formats: str | Sequence[str] | None = None,
     recipe: Recipe | None = None,
     notify: Callable[[Exported], None] = lambda exported: None,
 ) -> list[Exported]:
@@ -59,7 +60,8 @@ def export_network(
         network: float32, with one input and one output (batch, depth, rows, cols, channels) of known sizes.
         folder: gets `<format>/`.
         formats: one or several of `openvino` (IR in float32), `onnx`, `savedmodel`, and `litert` (only built-in
-            operators, slice by slice, one window per call).
+            operators, slice by slice, one window per call); default: the first three, without `savedmodel` where Keras
+            does not run on TensorFlow.
         recipe: the recipe that the network was trained with, for the description.
         notify: called with each result.
 
@@ -72,6 +74,8 @@ def export_network(
             backend that the format does not support, a network in another precision, a layer that cannot be exported,
             or a difference above 1e-4, of outputs above 1 relative to the largest.
     """
+    if formats is None:
+        formats = [name for name in _USUAL if FORMATS[name].backend in (None, keras.backend.backend())]
     chosen = {name: _format(name) for name in ([formats] if isinstance(formats, str) else formats)}
     check_model(network)
     _check(network)

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -10,7 +11,7 @@ import keras
 import numpy as np
 
 from planar3d.errors import RecipeError, WeightsError
-from planar3d.graph.keras_graph import as_graph
+from planar3d.graph.keras_graph import as_graph, without_random_weights
 from planar3d.networks.albunet import ALBUNET
 from planar3d.networks.architecture import Architecture, WeightSource, layers_with_weights
 from planar3d.networks.ds_net import DS_NET
@@ -75,7 +76,8 @@ def build_network(
     if input_shape is not None:
         arguments["input_shape"] = tuple(input_shape) if isinstance(input_shape, Sequence) else input_shape
     try:
-        return build(weights=weights, encoder_weights=encoder_weights, **arguments)
+        with nullcontext() if weights is None else without_random_weights():
+            return build(weights=weights, encoder_weights=encoder_weights, **arguments)
     except ValueError as error:
         raise RecipeError(f"Network {name}: {error}") from error
 

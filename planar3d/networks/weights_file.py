@@ -137,12 +137,14 @@ class Model:
             WeightsError: the file belongs to another network, or was changed since it was opened.
             RecipeError: the precision is unknown or not available here.
         """
+        from planar3d.graph.keras_graph import without_random_weights
         from planar3d.networks.registry import recipe_network, refuse_misfit, refuse_other_sizes
         from planar3d.training.precision import built_with
 
         arrays = self._arrays()
         refuse_other_sizes(arrays, self.recipe, self.path, self.metadata.get(NETWORK))
-        network = built_with(precision, lambda: recipe_network(self.recipe))
+        with without_random_weights():
+            network = built_with(precision, lambda: recipe_network(self.recipe))
         refuse_misfit(network, arrays, self.path)
         try:
             transplant(network, arrays, strict=True)

@@ -1,9 +1,11 @@
 """What planar3d takes of Keras beyond its public interface is there, and is what it was."""
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
 from keras import layers
 
@@ -109,3 +111,20 @@ def test_operations_are_made_with_the_arguments_that_rules_give():
     for kind in (keras_graph.Mean, keras_graph.Max):
         assert kind(axis=[1, 2], keepdims=True, name="pooled")(x).shape == (None, 1, 1, 3)
     assert keras_graph.ExpandDims(1)(x).shape == (None, 1, 4, 6, 3)
+
+
+def test_layers_that_this_thread_builds_start_with_zeros_where_weights_follow():
+    def built(seed=0):
+        keras.utils.set_random_seed(seed)
+        layer = layers.Conv3D(4, 3)
+        layer.build((None, 8, 8, 8, 2))
+        return np.asarray(layer.kernel)
+
+    expected = built()
+    with keras_graph.without_random_weights():
+        with keras_graph.without_random_weights():
+            assert not built().any()
+        assert not built().any()
+        with ThreadPoolExecutor(1) as other:
+            assert other.submit(built).result().any()
+    np.testing.assert_array_equal(built(), expected)

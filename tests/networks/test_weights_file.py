@@ -14,12 +14,14 @@ from challenge_road import recipe_of, with_tiny
 
 from planar3d.commands.options import open_model
 from planar3d.errors import WeightsError
+from planar3d.inference.export_formats import slicewise
 from planar3d.networks.model_card import card_markdown, training_card, write_card
-from planar3d.networks.registry import recipe_network
+from planar3d.networks.registry import build_network, recipe_network
 from planar3d.networks.vgg16 import PlanarVGG16
 from planar3d.networks.weights_file import Model, load_network, read_recipe, save_weights
 from planar3d.recipes import MODERN, PAPER
 from planar3d.scans.folds import Fold
+from planar3d.training.precision import in_precision
 from planar3d.transfer.digests import file_sha256
 from planar3d.transfer.rehearsal import trust
 
@@ -184,6 +186,29 @@ def test_a_card_steers_no_terminal_and_begins_no_html(trained):
     page, found = card_markdown(trained), Model.open(trained).describe()
     assert "<" not in page and "\x1b" not in page and "\x07" not in page
     assert found["name"] == "evil[2J" and found["whole_head"] is False
+
+
+def _drawn(*_, **__):
+    raise AssertionError("random weights were drawn")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda network, file: load_network(file)[0],
+        lambda network, file: build_network("planar-resunet", RECIPE.window, weights=file, **FEW),
+        lambda network, file: in_precision(network, "bf16"),
+        lambda network, file: slicewise(network),
+    ],
+    ids=["load_network", "build_network", "in_precision", "slicewise"],
+)
+def test_no_random_weights_are_drawn_where_weights_follow(network, trained, monkeypatch, make):
+    # JAX compiles each shape that is drawn, for half a minute of processor time in the published model.
+    monkeypatch.setattr(keras.initializers.VarianceScaling, "__call__", _drawn)
+    made = make(network, trained)
+    for found, expected in zip(made.get_weights(), network.get_weights(), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    assert made.get_layer("conv10").kernel_initializer.__class__ is keras.initializers.GlorotUniform
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
