@@ -39,7 +39,7 @@ def tiny(recipe=RECIPE):
 
 
 SCRIPT = """
-import importlib.util, json, sys
+import json, sys
 from pathlib import Path
 
 folder, backend = Path(sys.argv[1]), sys.argv[2]
@@ -51,7 +51,6 @@ import numpy as np
 import pytest
 from narrow_networks import narrow_networks
 from test_backends import tiny
-from planar3d.inference.export import export_network
 from planar3d.inference.tiled import TiledInference
 from planar3d.recipes import Recipe
 from planar3d.training.backends import make_deterministic
@@ -101,9 +100,6 @@ load_weights(network, folder / "start.weights.h5", strict=True)
 probabilities = TiledInference(network, recipe)(scans[0][0])
 np.save(folder / backend / "probabilities.npy", probabilities)
 
-can_export = all(map(importlib.util.find_spec, ("openvino", "onnx", "onnxruntime")))
-exported = export_network(network, folder / backend / "exported") if can_export else []
-
 losses, whole, _ = train("whole")
 assert train("killed", stop_after=1) is None
 again, resumed, said = train("killed")
@@ -113,7 +109,6 @@ in_float16 = []
 if backend != "tensorflow":  # which cannot pool volumes in float16 on a CPU
     in_float16, _, _ = train("float16", recipe=recipe.changed(precision="float16"))
 result = {
-    "exported": [each.format for each in exported],
     "losses": losses,
     "resumed": again,
     "same weights": all(np.array_equal(a, b) for a, b in zip(whole, resumed, strict=True)),
@@ -123,6 +118,24 @@ result = {
 }
 (folder / backend / "result.json").write_text(json.dumps(result))
 """
+
+
+EXPORT = """
+import sys
+
+import keras
+
+from planar3d.inference.export import export_network
+
+inputs = keras.Input((4, 8, 8, 1))
+export_network(keras.Model(inputs, keras.layers.Conv3D(1, 3, padding="same")(inputs)), sys.argv[1])
+"""
+
+
+def run_script(script, backend, *arguments):
+    environment = os.environ | {"KERAS_BACKEND": backend, "PYTHONPATH": os.pathsep.join(map(str, HERE))}
+    ended = subprocess.run([sys.executable, "-c", script, *arguments], env=environment, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr[-3000:]
 
 
 @pytest.fixture(scope="module")
@@ -145,14 +158,7 @@ def run(folder):
     def run(backend):
         if backend not in done:
             (folder / backend).mkdir(exist_ok=True)
-            environment = os.environ | {
-                "KERAS_BACKEND": backend,
-                "PYTHONPATH": os.pathsep.join(map(str, HERE)),
-            }
-            ended = subprocess.run(
-                [sys.executable, "-c", SCRIPT, folder, backend], env=environment, capture_output=True, text=True
-            )
-            assert ended.returncode == 0, ended.stderr[-3000:]
+            run_script(SCRIPT, backend, folder, backend)
             result = json.loads((folder / backend / "result.json").read_text())
             done[backend] = np.load(folder / backend / "probabilities.npy"), result
         return done[backend]
@@ -173,11 +179,11 @@ def test_the_same_weights_give_the_probabilities_of_tensorflow(run, backend):
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-def test_a_network_is_exported_to_the_formats_that_the_backend_can_write(run, backend):
+def test_a_network_is_exported_to_the_formats_that_the_backend_can_write(backend, tmp_path):
     for package in ("openvino", "onnx", "onnxruntime"):
         pytest.importorskip(package)
-    assert run("tensorflow")[1]["exported"] == ["openvino", "onnx", "savedmodel"]
-    assert run(backend)[1]["exported"] == ["openvino", "onnx"]
+    run_script(EXPORT, backend, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"openvino", "onnx"}
 
 
 def test_training_goes_the_way_of_tensorflow(run, backend):

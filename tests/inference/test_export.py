@@ -64,6 +64,12 @@ def test_an_exported_network_computes_what_keras_does_and_says_what_it_is(networ
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
+def test_the_default_is_three_formats_on_tensorflow(network, tmp_path):
+    _needs("onnx")
+    _needs("openvino")
+    assert [exported.format for exported in export_network(network, tmp_path)] == ["openvino", "onnx", "savedmodel"]
+
+
 def test_onnx_and_openvino_files_carry_recipe_and_layers_themselves(network, tmp_path):
     _needs("onnx"), _needs("openvino")
     import onnx
