@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -116,22 +117,24 @@ def _client(where: str, opened: ExitStack) -> Any:
 
 
 def _started(path: Path, opened: ExitStack) -> Any:
-    with extra("cluster"):
-        import dask
-        import dask_jobqueue
-    queue, section, jobs = _configuration(path)
+    kind, queue, section, jobs = _configuration(path)
+    import dask
+
     # Key by key, so that others keep their defaults; and until the end, as they are read when a job is submitted.
     opened.enter_context(dask.config.set({f"jobqueue.{queue}.{key}": value for key, value in section.items()}))
-    cluster = opened.enter_context(getattr(dask_jobqueue, _QUEUES[queue])())
+    cluster = opened.enter_context(kind())
     cluster.scale(jobs=jobs)
     return cluster
 
 
-def _configuration(path: Path) -> tuple[str, Any, int]:
-    """The queue of a dask-jobqueue configuration, its section, and the number of jobs."""
+def _configuration(path: Path) -> tuple[Any, str, Any, int]:
+    """The class for the queue of a dask-jobqueue configuration, the queue, its section, and the number of jobs."""
+    interrupt = signal.getsignal(signal.SIGINT)
     with extra("cluster"):
-        import dask_jobqueue
+        import dask_jobqueue  # whose first import lets Ctrl+C end the process without a word, with exit code 0
         import yaml
+    if signal.getsignal(signal.SIGINT) is not interrupt:
+        signal.signal(signal.SIGINT, interrupt)
     try:
         content = yaml.safe_load(_regular(path).read_bytes())
     except (yaml.YAMLError, RecursionError, ValueError) as error:
@@ -140,10 +143,11 @@ def _configuration(path: Path) -> tuple[str, Any, int]:
     queue = next((name for name in sections if name in _QUEUES), None) if isinstance(sections, dict) else None
     if queue is None or not isinstance(sections[queue], dict) or not isinstance(content.get("jobs"), int):
         raise RunError(f"{path}: “jobs” and “jobqueue” with one of {', '.join(_QUEUES)} are needed.")
-    submit = getattr(dask_jobqueue, _QUEUES[queue]).job_cls.submit_command.split()[0]
+    kind = getattr(dask_jobqueue, _QUEUES[queue])
+    submit = kind.job_cls.submit_command.split()[0]
     if shutil.which(submit) is None:  # the workers would be waited for without end
         raise RunError(f"{path}: {submit} was not found; start the command on a machine from which jobs are submitted.")
-    return queue, sections[queue], content["jobs"]
+    return kind, queue, sections[queue], content["jobs"]
 
 
 def _regular(path: Path) -> Path:

@@ -167,15 +167,22 @@ def slurm(tmp_path, monkeypatch):
 
 
 def test_the_configuration_on_the_page_starts_jobs(tmp_path, slurm):
-    pytest.importorskip("dask_jobqueue")
     page = (Path(__file__).parents[2] / "docs/how-to/cluster.md").read_text()
     content = page.partition("```yaml\n")[2].partition("```")[0]
     (path := tmp_path / "slurm.yaml").write_text(content.replace("jobs: 20", "jobs: 1"))
     assert list(run_tasks(str(path), len, ["abc"], "word", str)) == [("abc", 3)]
 
 
+def test_ctrl_c_stays_an_interrupt_when_jobs_are_configured(tmp_path, slurm):
+    (path := tmp_path / "slurm.yaml").write_text("jobs: 1\njobqueue: {slurm: {cores: 1}}")
+    program = (
+        "import signal, sys; from planar3d.study.cluster import check_cluster; check_cluster(sys.argv[1]);"
+        "sys.exit(signal.getsignal(signal.SIGINT) is not signal.default_int_handler)"
+    )
+    subprocess.run([sys.executable, "-c", program, path], check=True)
+
+
 def test_jobs_that_cannot_be_submitted_are_not_waited_for(tmp_path, slurm, monkeypatch):
-    pytest.importorskip("dask_jobqueue")
     (path := tmp_path / "slurm.yaml").write_text("jobs: 1\njobqueue: {slurm: {cores: 1}}")
     with pytest.raises(RunError, match=r"slurm\.yaml: dask-jobqueue cannot start jobs with it \(You must specify"):
         list(run_tasks(str(path), len, ["abc"], "word", str))
@@ -198,7 +205,6 @@ def test_jobs_that_cannot_be_submitted_are_not_waited_for(tmp_path, slurm, monke
     ],
 )
 def test_a_configuration_that_starts_no_jobs_is_a_sentence(tmp_path, content):
-    pytest.importorskip("dask_jobqueue")
     (path := tmp_path / "jobs.yaml").write_bytes(content)
     with pytest.raises(RunError, match=r"jobs\.yaml"):
         next(run_tasks(str(path), write_once, [], "line", str))
@@ -206,8 +212,6 @@ def test_a_configuration_that_starts_no_jobs_is_a_sentence(tmp_path, content):
 
 @pytest.mark.parametrize("name", ["a.json", "a.yaml"])
 def test_a_pipe_and_a_file_without_an_address_are_not_waited_for(tmp_path, name):
-    if name == "a.yaml":
-        pytest.importorskip("dask_jobqueue")
     os.mkfifo(tmp_path / name)
     with pytest.raises(RunError, match="it is a folder or device"):
         check_cluster(str(tmp_path / name))
