@@ -2,7 +2,7 @@
 
 import pytest
 
-from planar3d.wording import counted, is_or_are, listed, rounded, visible
+from planar3d.wording import counted, is_or_are, listed, rounded, score_text, visible
 
 
 @pytest.mark.parametrize(
@@ -19,6 +19,10 @@ def test_one_is_and_several_are(number, verb):
 
 def test_rounded_numbers_have_no_exponent():
     assert [rounded(value, 2) for value in (121.3, 0.0123, 3.0)] == ["120", "0.012", "3"]
+
+
+def test_an_undefined_score_is_a_dash():
+    assert [score_text(value, 2) for value in (0.456, float("nan"))] == ["0.46", "–"]
 
 
 @pytest.mark.parametrize(

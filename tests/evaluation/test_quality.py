@@ -208,9 +208,11 @@ def test_the_size_and_place_of_the_result_are_judged():
     scan = _scan(_voxels())
     for fraction, check in ((0, "empty result"), (0.1, "large result")):
         assert [each.check for each in check_quality(scan, _mask(scan, fraction))][:1] == [check]
-    mask = _mask(scan)
-    mask.voxels[20:30, 20:30, -1] = 1
-    assert [each.check for each in check_quality(scan, mask)] == ["lesions at the border"]
+    mask = _mask(scan, 0)
+    mask.voxels[20:27, 20:27, 40] = 1
+    for axis in range(3):  # 6 of 55 voxels; with one border less, 5 would be below a tenth
+        np.moveaxis(mask.voxels, axis, 0)[[0, -1], 35, 35] = 1
+    assert [each.check for each in check_quality(scan, mask)][:1] == ["lesions at the border"]
 
 
 def test_marks_in_the_neck_are_told_with_their_volume_whatever_the_storage():

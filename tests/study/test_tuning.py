@@ -48,6 +48,7 @@ def test_the_value_is_the_best_of_all_and_takes_away_least():
     equal = np.array([(10, 0.3, 1), *2 * [(4000, 0.1, 0)], (10, 0.7, 0)])
     assert find_smallest(equal)[0] == 0
     assert find_smallest(np.array([(50, 0.8, 0)]))[0] == 0
+    assert find_smallest(np.array([(50, 0, 1)]))[0] == 51
     assert find_smallest(np.array([(2 * MOST_MM3, 0, 1)]))[0] == 0  # so much is never taken away
 
 
