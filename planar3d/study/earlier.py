@@ -132,15 +132,14 @@ def _files(outputs: Outputs, names: Iterable[str], in_dataset: bool) -> set[Path
 def _agree(part: str, record: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether two records agree in a part that determines the mask: scan and model, which may move, by digest."""
     if part != "recipe":
-        return (record.get(part) or {}).get("sha256") == (other.get(part) or {}).get("sha256")
+        return record[part].get("sha256") == other[part].get("sha256")
     recipes, others = _recipes(record), _recipes(other)
     return recipes == others or [*map(_as_today, recipes)] == [*map(_as_today, others)]
 
 
 def _recipes(record: Mapping[str, Any]) -> list[Any]:
     """The recipe of a record, and those of the members of its model."""
-    members = (record.get("model") or {}).get("members", ())
-    return [record.get("recipe"), *(member.get("recipe") for member in members)]
+    return [record["recipe"], *(member.get("recipe") for member in record["model"].get("members", ()))]
 
 
 def _as_today(recipe: Any) -> Any:

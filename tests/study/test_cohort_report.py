@@ -8,6 +8,7 @@ from scan_pages import record_of, segmented, text_of
 
 from planar3d.files import write_json, write_text
 from planar3d.study.cohort_report import write_cohort_report
+from planar3d.study.page import histogram
 from planar3d.study.records import rating_file, read_rating
 
 EVIL = "<script>alert(1)</script>"
@@ -137,6 +138,7 @@ def test_every_scan_is_counted_in_both_histograms(page, mask):
         [1, 1, 1, 0, 0, 1, 0, 1],
         [1, 1, 1, 0, 0, 0, 0, 2],
     ]
+    assert histogram([0, 1, 1, 4], (1, 2), "abc") == [("a", 1, 0.5), ("b", 2, 1.0), ("c", 1, 0.5)]
 
 
 def test_of_several_targets_each_has_its_column_and_histogram(page, mask):

@@ -63,7 +63,7 @@ def test_what_cannot_be_measured_is_undefined():
     cavity_alone = np.where(half_ellipse(20, 60) == 1, 1, 0)
     for labels in (np.zeros((9, 9), np.uint8), cavity_alone, np.full((9, 9), 2)):
         assert math.isnan(biplane_volume(left_ventricle(labels, SPACING), left_ventricle(labels, SPACING)))
-    assert math.isnan(ejection_fraction(0, 0))
+    assert math.isnan(ejection_fraction(0, 0)) and ejection_fraction(120, 48) == 60
 
 
 def test_agreement_is_that_of_textbooks_over_the_hearts_that_both_measured():
