@@ -129,10 +129,8 @@ def _rotation(angles: np.ndarray) -> np.ndarray:
 def _labels_at(labels: np.ndarray, places: np.ndarray) -> np.ndarray:
     """At each position, the label with the largest share, by linear interpolation of each label."""
     warped, most = np.zeros_like(labels), np.full(labels.shape, -1, np.float32)
-    for label in np.union1d(0, labels):
-        # The label outside is 0.
-        outside = float(label == 0)
-        share = ndimage.map_coordinates((labels == label).astype(np.float32), places, order=1, cval=outside)
+    for label in np.union1d(0, labels):  # first 0, which so is the label outside, where every share is 0
+        share = ndimage.map_coordinates((labels == label).astype(np.float32), places, order=1)
         larger = share > most
         warped[larger], most[larger] = label, share[larger]
     return warped

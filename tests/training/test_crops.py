@@ -37,9 +37,23 @@ def test_an_upright_crop_on_whole_pixels_is_cut_and_a_mirrored_one_runs_backward
     voxels, _ = _stacks()
     cut = Placement(row=31.5, col=23.5).cut(voxels, 32)
     np.testing.assert_array_equal(cut, voxels[:, 16:48, 8:40])
+    between = Placement(row=32, col=23.5).cut(voxels, 32)  # linearly
+    np.testing.assert_array_equal(between, (cut + voxels[:, 17:49, 8:40]) / 2)
     np.testing.assert_array_equal(Placement(31.5, 23.5, mirrored=True).cut(voxels, 32), cut[:, :, ::-1])
     quarter = Placement(31.5, 31.5, angle=np.pi / 2).cut(voxels, 64)
     np.testing.assert_allclose(quarter, np.rot90(voxels, -1, (1, 2)), atol=1e-3)
+
+
+@pytest.mark.parametrize("names", [(), ("rotation",), ("zoom",), ("flip",)], ids=str)
+def test_a_placement_draws_what_is_named_and_nothing_else(names):
+    drawn = [Placement.drawn(3, 4, names, np.random.default_rng(seed)) for seed in range(60)]
+    assert {(place.row, place.col) for place in drawn} == {(3, 4)}
+    least, most = (13, 15) if "rotation" in names else (0, 0)
+    assert least <= np.rad2deg(max(abs(place.angle) for place in drawn)) <= most
+    least, most = (0.23, 0.25) if "zoom" in names else (0, 0)
+    assert least <= max(abs(np.log(place.zoom)) for place in drawn) <= most
+    share = np.mean([place.mirrored for place in drawn])
+    assert 0.3 < share < 0.7 if "flip" in names else share == 0
 
 
 def test_a_larger_zoom_shows_more_of_the_plane():
@@ -102,7 +116,8 @@ def test_a_batch_is_what_the_network_takes():
 def test_each_change_of_grey_levels_changes_them_within_their_range(name):
     voxels = _stacks()[0].astype(np.float32)
     changed = [change_grey_levels(voxels, (name,), np.random.default_rng(seed)) for seed in range(12)]
-    assert any(not np.array_equal(voxels, one) for one in changed)
+    share = np.mean([not np.array_equal(voxels, one) for one in changed])
+    assert share == 1 if name == "brightness" else 0 < share < 1
     for one in changed:
         assert one.dtype == np.float32 and one.min() >= 0 and one.max() <= 255
         assert np.corrcoef(one.ravel(), voxels.ravel())[0, 1] > 0.8

@@ -237,7 +237,7 @@ def test_the_default_is_the_backend_s_own_device():
     assert type(choose_devices(None, RECIPE)) is Devices
 
 
-@pytest.mark.parametrize("asked", ["7", "0,0", "two", "0;1", ""])
+@pytest.mark.parametrize("asked", ["0,2", "0,0", "two", "0;1", ""])
 def test_devices_that_are_not_there_are_refused(asked, monkeypatch):
     for there, sentence in (
         (["cpu:0"], r"finds 1 device here \(cpu:0\)\. Omit --devices\.$"),
@@ -252,6 +252,12 @@ def test_a_batch_that_does_not_divide_is_refused(monkeypatch):
     monkeypatch.setattr(devices.keras.distribution, "list_devices", lambda: ["gpu:0", "gpu:1", "gpu:2"])
     with pytest.raises(RecipeError, match=r"batch_size=4 is not a multiple of 3, .*--set batch_size=6"):
         choose_devices("all", RECIPE)
+
+
+def test_a_precision_that_the_devices_lack_is_refused(monkeypatch):
+    monkeypatch.setattr("planar3d.training.precision.on_gpu", lambda: False)
+    with pytest.raises(RecipeError, match="precision='float16' needs a GPU"):
+        choose_devices(None, RECIPE.changed(precision="float16"))
 
 
 def test_a_backend_of_one_device_says_so(monkeypatch):
