@@ -146,13 +146,13 @@ def test_what_anonymizers_take_away_does_not_take_the_series(tmp_path, lacking, 
 
 def test_files_that_name_no_series_are_sorted_by_study_number_and_description(tmp_path):
     nameless = {"SeriesInstanceUID": None}
-    write_series(tmp_path / "a", VOXELS, SAGITTAL, "T1", 3, name="t{instance}", **T1_TIMES, **nameless)
+    write_series(tmp_path / "a", VOXELS, SAGITTAL, "T1", 4, name="t{instance}", **T1_TIMES, **nameless)
     write_series(tmp_path / "a", VOXELS, OBLIQUE, "FLAIR", 4, name="f{instance}", **nameless)
     write_series(tmp_path / "a", VOXELS, SAGITTAL, "T2", 5, name="n{instance}", **T1_TIMES)
     write_series(tmp_path / "b", VOXELS, OBLIQUE, "FLAIR", 4, **nameless)
     series = find_series(_files(tmp_path))
     assert [(one.number, one.description, len(one.images)) for one in series] == [
-        *((3, "T1", 9), (4, "FLAIR", 9), (4, "FLAIR", 9), (5, "T2", 9))
+        *((4, "FLAIR", 9), (4, "T1", 9), (4, "FLAIR", 9), (5, "T2", 9))
     ]
     for one in choose_flair(series, tmp_path)[0]:
         np.testing.assert_array_equal(in_world(read_dicom_series(one), VOXELS, OBLIQUE), VOXELS)
