@@ -93,10 +93,12 @@ def test_the_order_of_names_holds_whichever_way_slices_run(tmp_path, affine, rev
     np.testing.assert_array_equal(read_labels(tmp_path / "Ground").affine, scan.affine)
 
 
-def test_padding_of_an_mr_series_is_air(tmp_path):
+@pytest.mark.parametrize(("kind", "given"), [("SS", -2000), ("US", 63536)])
+def test_padding_of_an_mr_series_is_air(tmp_path, kind, given):
     voxels = np.abs(VOXELS)
     voxels[:3] = -2000
-    write_series(tmp_path / "a", voxels, AXIAL, PixelPaddingValue=-2000)
+    files = write_series(tmp_path / "a", voxels, AXIAL)
+    change(files, lambda k, dataset: dataset.add_new("PixelPaddingValue", kind, given))
     scan = read_scan(tmp_path / "a")
     assert scan.limits == (0, voxels.max()) and np.count_nonzero(scan.voxels) == np.count_nonzero(voxels > 0)
 
