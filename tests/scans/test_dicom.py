@@ -81,7 +81,12 @@ def test_headers_name_no_files_and_no_control_characters_pass(tmp_path):
     evil = "FLAIR/../../x\x1b[2J" + "long" * 99
     write_series(tmp_path / "in", VOXELS, OBLIQUE, evil, ProtocolName="../../../%s;rm", PatientID="../x")
     (series,), _ = choose_flair(find_series(tmp_path.rglob("*.dcm")), tmp_path)
-    assert "\x1b" not in str(series) and len(series.label) < 80 and "/" not in series.label and ".." not in series.label.split("_")[0]
+    assert (
+        "\x1b" not in str(series)
+        and len(series.label) < 80
+        and "/" not in series.label
+        and ".." not in series.label.split("_")[0]
+    )
     assert (in_world(read_dicom_series(series), VOXELS, OBLIQUE) == VOXELS).all()
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 

@@ -220,10 +220,11 @@ def test_single_mixed_and_sheared_slices_are_refused(tmp_path):
 
 @pytest.mark.parametrize("syntax", ["explicit", "without preamble", "big-endian", "enhanced"])
 @pytest.mark.parametrize(
-    ("stored", "given", "limit"), [(-2000, -2000, None), (-2000, 63536, None), (-1999, -2000, -1990)]
+    ("stored", "given", "limit"),
+    [(-2000, -2000, None), (-2000, 63536, None), (-1999, -2000, -1990), (63536, 63536, None)],
 )
 def test_padding_is_air(tmp_path, syntax, stored, given, limit):
-    voxels = np.abs(VOXELS)
+    voxels = np.abs(VOXELS).astype(np.int16 if stored < 0 else np.uint16)
     voxels[:3] = stored
     files = (
         [write_enhanced(tmp_path / "image", voxels, OBLIQUE)]

@@ -120,6 +120,7 @@ def test_rounded_positions_and_directions_are_no_fault(tmp_path, digits):
     def rounded(k, dataset):
         dataset.ImagePositionPatient = [round(float(mm), digits) for mm in dataset.ImagePositionPatient]
         dataset.ImageOrientationPatient = [round(float(one), 4) for one in dataset.ImageOrientationPatient]
+        dataset.InversionTime = 2500 + digits * (k % 2)
 
     files = write_series(tmp_path, VOXELS, OBLIQUE)
     change(files, rounded)
