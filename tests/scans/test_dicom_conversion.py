@@ -125,7 +125,8 @@ def test_frames_may_differ_in_rescaling_and_by_rounding_in_echo_time(tmp_path, s
 
 
 def test_a_lossless_compression_is_read_and_a_lossy_one_refused(tmp_path):
-    files = write_series(tmp_path, VOXELS, OBLIQUE)
+    padding = {"PixelPaddingValue": -(2**15), "PixelPaddingRangeLimit": -201}  # of pixels, not of packed bytes
+    files = write_series(tmp_path, VOXELS, OBLIQUE, **padding)
     change(files, lambda k, dataset: dataset.compress(RLELossless, generate_instance_uid=False))
     np.testing.assert_array_equal(in_world(_read(tmp_path), VOXELS, OBLIQUE), VOXELS)
     change(files, lambda k, dataset: setattr(dataset.file_meta, "TransferSyntaxUID", "1.2.840.10008.1.2.4.51"))
