@@ -256,6 +256,7 @@ def test_settings_are_read_as_their_field_s_type():
         ("validation=none", "there is no val_loss; choose a validation, or monitor='last'"),
         ("watched=val_dice", "there is no val_dice; choose a validation, or watched='loss'"),
         ("watched=val_los", "watched='val_los' is unknown; choose one of: 'loss', 'dice', 'val_loss', 'val_dice'"),
+        ("self=3", "no field 'self'"),
         ("crop=64", "no field 'crop'.*samples=crops has it"),
         ("network=resunet", "network='resunet' is unknown"),
         ("epochs=8.5", "a whole number"),

@@ -85,7 +85,7 @@ class Recipe(Section):
         depth, rows, cols = (length or None for length in lengths)
         return depth, rows, cols, self.preparation.channels
 
-    def changed(self, **fields: Any) -> "Recipe":
+    def changed(self, /, **fields: Any) -> "Recipe":
         """Return the recipe with some fields changed; unknown fields raise a `RecipeError` that lists all fields.
 
         A field is named alone or with its sections, `training.samples.crop`. A section takes an object or the name of a
