@@ -116,6 +116,7 @@ def _try(path: Path, nbytes: int) -> None:
                     break
         finally:
             trial.kill()
+            trial.wait()  # which leaving the block does not do after an interrupt
     if trial.returncode == 0:
         return
     if trial.returncode == _REFUSED:

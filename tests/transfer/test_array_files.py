@@ -2,6 +2,7 @@
 
 import io
 import json
+import subprocess
 import zipfile
 
 import h5py
@@ -200,3 +201,29 @@ def test_text_or_nothing_in_place_of_numbers_is_refused(tmp_path, flat_network, 
         file["layers/conv2d/vars/2"] = value
     with pytest.raises(WeightsError, match=rf"text\.weights\.h5: layers/conv2d/vars/2.*{says}"):
         read_directly(path)
+
+
+def test_an_interrupt_during_a_rehearsal_leaves_no_process(tmp_path, monkeypatch):
+    started = []
+
+    def interrupted(process, *how):
+        started.append(process)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess.Popen, "_communicate", interrupted)
+    monkeypatch.setattr(subprocess.Popen, "_wait", _patient(subprocess.Popen._wait))
+    np.savez(tmp_path / "new.npz", a=np.ones(3))
+    with pytest.raises(KeyboardInterrupt):
+        read_arrays(tmp_path / "new.npz")
+    assert started[0].returncode is not None
+
+
+def _patient(wait):
+    """Popen's wait without the quarter of a second in which the process would have to end by Ctrl+C."""
+
+    def wait_long(process, timeout):
+        if timeout is not None:
+            raise subprocess.TimeoutExpired("", timeout)
+        return wait(process, timeout)
+
+    return wait_long
