@@ -9,6 +9,7 @@ import re
 import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
@@ -85,8 +86,7 @@ def written_together(within: Path, files: Iterable[Path], first: Path, last: Pat
 @contextmanager
 def folder_written_beside(folder: str | Path) -> Iterator[Path]:
     """Yield a temporary folder beside `folder`; it replaces `folder` if the block succeeds."""
-    folder = Path(folder)
-    make_folder(folder.parent)
+    make_folder((folder := Path(folder)).parent)
     with temporary_folder(folder.parent) as temporary:
         (made := temporary / folder.name).mkdir()
         yield made
@@ -100,6 +100,7 @@ def make_folder(folder: Path) -> None:
     for _ in range(100):
         with suppress(FileNotFoundError, FileExistsError):  # removed before, or after, it was found to exist
             return folder.mkdir(parents=True, exist_ok=True)
+        time.sleep(secrets.randbelow(1000) / 1e6)  # to get out of step with that process
     folder.mkdir(parents=True, exist_ok=True)
 
 
@@ -174,9 +175,8 @@ def _longest_name(folder: Path) -> int:
 
 def remove_temporaries(*folders: str | Path) -> None:
     """Remove half-written files of killed processes directly in folders in which no other process is writing."""
-    for folder in map(Path, folders):
-        for left in folder.glob(f"{_WRITING}*"):
-            _remove(left)
+    for left in [left for folder in folders for left in Path(folder).glob(f"{_WRITING}*")]:
+        _remove(left)
 
 
 def remove_temporaries_of(*paths: str | Path) -> None:

@@ -101,7 +101,6 @@ def take(path: Path, clean: Callable[[], None] = lambda: None) -> Claim | Holder
     """
     mine = Holder(_host(), os.getpid(), _born(os.getpid()), time.time())
     while True:
-        make_folder(path.parent)
         if (claim := Claim(path, mine)).is_created:
             return claim
         found = read_claim(path)
@@ -191,6 +190,7 @@ def held(
 
 
 def _create(path: Path, holder: Holder) -> bool:
+    make_folder(path.parent)
     try:
         handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
     except (FileExistsError, FileNotFoundError):  # claimed; or its folder was removed a moment ago

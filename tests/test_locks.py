@@ -101,15 +101,23 @@ def test_a_claim_that_does_not_fit_on_the_disk_is_not_left_behind(tmp_path):
     assert not [*tmp_path.iterdir()]
 
 
+@pytest.fixture
+def heeded():
+    """Ctrl+C interrupts, even where a job in the background ignores it or a package handles it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("of, name", [(locks.os, "open"), (locks.json, "dumps"), (locks.threading.Thread, "start")])
-def test_an_interrupt_while_a_claim_is_made_leaves_none_behind(tmp_path, monkeypatch, of, name):
+def test_an_interrupt_while_a_claim_is_made_leaves_none_behind(tmp_path, monkeypatch, heeded, of, name):
     monkeypatch.setattr(of, name, _interrupted(getattr(of, name)))
     with pytest.raises(KeyboardInterrupt), locked(tmp_path, "training"):
         raise AssertionError("the folder was used")
     assert not any(tmp_path.iterdir())
 
 
-def test_an_interrupt_while_a_claim_is_released_leaves_none_behind(tmp_path, monkeypatch):
+def test_an_interrupt_while_a_claim_is_released_leaves_none_behind(tmp_path, monkeypatch, heeded):
     """The next call of the same session waited for this claim without end, or was refused."""
     with pytest.raises(KeyboardInterrupt), locked(tmp_path, "training"):
         monkeypatch.setattr(locks, "read_claim", _interrupted(locks.read_claim))

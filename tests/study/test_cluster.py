@@ -176,7 +176,8 @@ def test_the_configuration_on_the_page_starts_jobs(tmp_path, slurm):
 def test_ctrl_c_stays_an_interrupt_when_jobs_are_configured(tmp_path, slurm):
     (path := tmp_path / "slurm.yaml").write_text("jobs: 1\njobqueue: {slurm: {cores: 1}}")
     program = (
-        "import signal, sys; from planar3d.study.cluster import check_cluster; check_cluster(sys.argv[1]);"
+        "import signal, sys; from planar3d.study.cluster import check_cluster;"
+        "signal.signal(signal.SIGINT, signal.default_int_handler); check_cluster(sys.argv[1]);"
         "sys.exit(signal.getsignal(signal.SIGINT) is not signal.default_int_handler)"
     )
     subprocess.run([sys.executable, "-c", program, path], check=True)
