@@ -101,45 +101,53 @@ def test_a_claim_that_does_not_fit_on_the_disk_is_not_left_behind(tmp_path):
     assert not [*tmp_path.iterdir()]
 
 
-@pytest.fixture
-def heeded():
-    """Ctrl+C interrupts, even where a job in the background ignores it or a package handles it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
+INTERRUPTED = """
+import json, os, signal, sys, time
+from threading import Thread
+from planar3d import locks
 
-
-@pytest.mark.parametrize("of, name", [(locks.os, "open"), (locks.json, "dumps"), (locks.threading.Thread, "start")])
-def test_an_interrupt_while_a_claim_is_made_leaves_none_behind(tmp_path, monkeypatch, heeded, of, name):
-    with pytest.raises(KeyboardInterrupt):
-        monkeypatch.setattr(of, name, _interrupted(getattr(of, name)))
-        with locked(tmp_path, "training"):
-            raise AssertionError("the folder was used")
-    assert not any(tmp_path.iterdir())
-
-
-def test_an_interrupt_while_a_claim_is_released_leaves_none_behind(tmp_path, monkeypatch, heeded):
-    """The next call of the same session waited for this claim without end, or was refused."""
-    with pytest.raises(KeyboardInterrupt), locked(tmp_path, "training"):
-        monkeypatch.setattr(locks, "read_claim", _interrupted(locks.read_claim))
-    deadline = time.monotonic() + 10
-    while any(tmp_path.iterdir()) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not any(tmp_path.iterdir())
-
-
-def _interrupted(call):
-    """A call during the first of which the user presses Ctrl+C: it is a slow one, of a file server."""
+def interrupted(call):
     once = [signal.SIGINT]
 
-    def slow(*args, **how):
+    def slow(*args, **how):  # as of a file server
         result = call(*args, **how)
-        if once:  # threads of other tests may call it, too
+        if once:
             signal.raise_signal(once.pop())
             time.sleep(0.05)
         return result
 
     return slow
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a process started in the background ignores Ctrl+C
+folder, of, name, during = sys.argv[1:]
+try:
+    if during == "released":
+        claim = locks.take(locks.Path(folder, locks.CLAIM))
+    setattr(globals()[of], name, interrupted(getattr(globals()[of], name)))
+    if during == "made":
+        claim = locks.take(locks.Path(folder, locks.CLAIM))
+    claim.release()
+    sys.exit("it was not interrupted")
+except KeyboardInterrupt:
+    deadline = time.monotonic() + 10
+    while os.listdir(folder) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    sys.exit(bool(os.listdir(folder)))
+"""
+
+
+@pytest.mark.parametrize(
+    "of, name, during",
+    [
+        ("os", "open", "made"),
+        ("json", "dumps", "made"),
+        ("Thread", "start", "made"),
+        ("locks", "read_claim", "released"),
+    ],
+)
+def test_an_interrupt_while_a_claim_is_made_or_released_leaves_none_behind(tmp_path, of, name, during):
+    """The next call of the same session waited for this claim without end, or was refused."""
+    subprocess.run([sys.executable, "-c", INTERRUPTED, tmp_path, of, name, during], check=True)
 
 
 def test_folders_beside_and_inside_a_held_one_are_free(tmp_path, hold):
