@@ -132,6 +132,8 @@ def convert(
     try:
         model3d = walk.network(network, inputs, name or f"{network.name}_3d")
     except ValueError as error:
+        if input_tensor is None:
+            raise
         raise ConversionError(
             f"{network.name} cannot continue from input_tensor: {error} Rename the layer in one of the two networks."
         ) from error
