@@ -236,9 +236,9 @@ def read_json(path: str | Path, made: Callable[[Any], Any] = lambda content: con
 
 
 def parse_json(path: str | Path) -> Any:
-    """The content of a JSON file; a `ValueError` if it is not JSON in UTF-8, or names a field of an object twice."""
+    """The content of a JSON file; a `ValueError` if it is not JSON in Unicode, or names a field of an object twice."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8-sig"), object_pairs_hook=_each_once)
+        return json.loads(Path(path).read_bytes(), object_pairs_hook=_each_once)
     except RecursionError:
         raise ValueError("its lists or objects are nested too deeply") from None
 

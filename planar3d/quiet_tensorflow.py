@@ -87,19 +87,18 @@ def withheld_stderr() -> Iterator[None]:
     """Capture the process's standard error stream, including C++; print it on an exception."""
     try:
         sys.stderr.flush()
-        stream = os.dup(2)
+        stream = os.fdopen(os.dup(2), "wb", 0)
     except (AttributeError, OSError):  # There is none, as with `2>&-`.
         yield
         return
-    with tempfile.TemporaryFile() as kept:
-        os.dup2(kept.fileno(), 2)
-        try:
+    with stream, tempfile.TemporaryFile() as kept:
+        try:  # from the first, as an interrupt may arrive in between
+            os.dup2(kept.fileno(), 2)
             yield
         except BaseException:
             sys.stderr.flush()
             kept.seek(0)
-            os.write(stream, kept.read())
+            stream.write(kept.read())
             raise
         finally:
-            os.dup2(stream, 2)
-            os.close(stream)
+            os.dup2(stream.fileno(), 2)

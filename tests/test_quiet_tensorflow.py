@@ -88,6 +88,32 @@ def test_a_closed_stream_is_no_problem(loud):
     assert (done.returncode, done.stdout) == (0, "True\n")
 
 
+@pytest.mark.parametrize("call", ["dup2", "fdopen"])
+def test_an_interrupt_while_the_stream_is_replaced_neither_loses_it_nor_leaves_it_open(call):
+    interrupted = f"""
+import os
+from planar3d.quiet_tensorflow import withheld_stderr
+
+def interrupt(*given):
+    os.{call} = real
+    kept.append(real(*given))
+    raise KeyboardInterrupt
+
+real, kept, free = os.{call}, [], os.dup(1)
+os.close(free)
+os.{call} = interrupt
+try:
+    with withheld_stderr():
+        pass
+except KeyboardInterrupt:
+    kept.clear()
+    os.write(2, b"after")
+print(os.dup(1) - free)
+"""
+    done = _run(interrupted)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "after")
+
+
 @pytest.mark.skipif(_has_cuda(), reason="whoever installed CUDA is told if it does not work")
 def test_a_command_with_tensorflow_itself_and_bf16_show_nothing_on_the_standard_error_stream():
     pytest.importorskip("tensorflow")

@@ -1,6 +1,5 @@
 """BIDS data sets: raw FLAIR scans, and the derivatives data set of their masks."""
 
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -9,7 +8,7 @@ from typing import Any
 
 import planar3d
 from planar3d.errors import Planar3DError, ScanError
-from planar3d.files import write_csv, write_json, write_text
+from planar3d.files import parse_json, write_csv, write_json, write_text
 from planar3d.scans.image_files import files_within, is_scan, stem, suffix, why_unusable, without_copies
 from planar3d.scans.labels import Labels, names_of_labels
 from planar3d.scans.outputs import Outputs
@@ -224,8 +223,8 @@ def read_json_object(
 ) -> dict[str, Any]:
     """The content of a description or a sidecar; empty if there is none, and a `refusal` if it is no JSON object."""
     try:
-        content = json.loads(path.read_bytes()) if path.is_file() else {}
-    except (OSError, ValueError, RecursionError) as error:
+        content = parse_json(path) if path.is_file() else {}
+    except (OSError, ValueError) as error:
         raise refusal(f"{path} cannot be read ({error}). {advice}") from None
     if not isinstance(content, dict):
         raise refusal(f"{path} is not a JSON object. {advice}")

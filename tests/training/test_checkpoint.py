@@ -9,7 +9,7 @@ import pytest
 
 from planar3d.errors import RunError
 from planar3d.files import write_json
-from planar3d.training.checkpoint import TrainingProgress, finish, finished_progress, restore, save
+from planar3d.training.checkpoint import HISTORY_COLUMNS, TrainingProgress, finish, finished_progress, restore, save
 from planar3d.training.schedules import PlateauState
 
 
@@ -97,6 +97,19 @@ def test_progress_that_is_not_in_numbers_is_refused(tmp_path, changed):
     write_json(tmp_path / "training.json", {"epoch": 3, "best": 0.5, "best_epoch": 0, "plateau": None} | changed)
     with pytest.raises(RunError, match=r"training\.json is not in the form"):
         finished_progress(tmp_path)
+
+
+@pytest.mark.parametrize("row", [{"loss": 0.5}, {**dict.fromkeys(HISTORY_COLUMNS, 1.0), "f1": 0.5}])
+def test_a_learning_curve_with_other_columns_is_refused_before_more_is_trained(tmp_path, row):
+    trained = _network(1.0)
+    save(tmp_path, *trained, TrainingProgress(epoch=1))
+    state = tmp_path / "backup/state.npz"
+    with np.load(state) as stored:
+        arrays = dict(stored)
+    content = json.loads(arrays["progress"].tobytes()) | {"history": [row]}
+    np.savez(state, **arrays | {"progress": np.frombuffer(json.dumps(content).encode(), np.uint8)})
+    with pytest.raises(RunError, match=r"learning curve has other columns than planar3d writes: .*(dice|f1)"):
+        restore(tmp_path, *trained)
 
 
 @pytest.mark.parametrize("content", ["[1]", '"a"', "1", "[" * 100_000])

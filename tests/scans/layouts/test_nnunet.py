@@ -150,7 +150,14 @@ def test_a_description_that_cannot_be_followed_is_explained(tmp_path, changed, s
         find_cases(tmp_path)
 
 
-@pytest.mark.parametrize(("text", "sentence"), [("{", "dataset.json cannot be read"), ("[]", "is not a JSON object")])
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("{", "dataset.json cannot be read"),
+        ("[]", "is not a JSON object"),
+        ('{"labels": {"lesion": 1, "lesion": 2}}', r"cannot be read \('lesion' occurs twice in one object\)"),
+    ],
+)
 def test_a_damaged_description_is_refused(tmp_path, text, sentence):
     _write(tmp_path)
     (tmp_path / "dataset.json").write_text(text)
