@@ -114,8 +114,7 @@ def reproduce(
     from planar3d.recipes.demonstrations import DEMONSTRATIONS
     from planar3d.scans.layouts import find_cases
     from planar3d.sections import check_choice
-    from planar3d.study.reproduce import demonstrate
-    from planar3d.study.reproduce import reproduce as reproduce_on
+    from planar3d.study.reproduce import demonstrate, reproduce as reproduce_on
 
     if demo == (data is not None):
         raise BadParameter("give either --demo (the embedded phantom) or --data FOLDER (your scans).")
@@ -163,8 +162,7 @@ def tune(
 ) -> None:
     """Find, on a run's test scans, the size below which an innermost region is relabelled as the region around it."""
     from planar3d.study.run_folder import open_run
-    from planar3d.study.tuning import FIELD, write_rule
-    from planar3d.study.tuning import tune as tune_run
+    from planar3d.study.tuning import FIELD, tune as tune_run, write_rule
 
     tuned = tune_run(open_run(out))
     say(str(tuned))

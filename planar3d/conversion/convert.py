@@ -9,8 +9,7 @@ import keras
 import numpy as np
 
 from planar3d.conversion.choices import MappingChoice, is_whole, mappings_of
-from planar3d.conversion.convolutions import RULES as CONVOLUTIONS
-from planar3d.conversion.convolutions import padded_twice
+from planar3d.conversion.convolutions import RULES as CONVOLUTIONS, padded_twice
 from planar3d.conversion.graph_walk import Counterparts, GraphWalk, input_in_3d
 from planar3d.conversion.place import Layout
 from planar3d.conversion.resolution import depth_factors, uses_in

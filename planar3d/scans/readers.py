@@ -9,8 +9,7 @@ import nibabel as nib
 import numpy as np
 
 from planar3d.files import temporary_folder
-from planar3d.scans import foreign_images as foreign
-from planar3d.scans import itk_images, slice_folders
+from planar3d.scans import foreign_images as foreign, itk_images, slice_folders
 from planar3d.scans.nifti import read_nifti, volume_of
 
 

@@ -14,8 +14,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from planar3d.evaluation.figures import outlines
-from planar3d.evaluation.figures import overlay as draw_overlay
+from planar3d.evaluation.figures import outlines, overlay as draw_overlay
 from planar3d.evaluation.lesion_regions import name_regions
 from planar3d.evaluation.lesion_table import Lesion, lesion_labels, lesion_table, lesions_by_target, write_lesions
 from planar3d.evaluation.quality import QualityWarning, check_quality

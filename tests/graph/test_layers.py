@@ -12,8 +12,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from planar3d.graph.described import layer_of
 from planar3d.graph.description import Layer
 from planar3d.graph.keras_graph import CustomScaleLayer, LayerScale, StochasticDepth, layer_type
-from planar3d.graph.layers import KINDS, kind_of
-from planar3d.graph.layers import reach_of as reach_of_described
+from planar3d.graph.layers import KINDS, kind_of, reach_of as reach_of_described
 from planar3d.graph.reach import Reach, along_axes, within_slices
 
 LENGTH = 8

@@ -10,8 +10,7 @@ from keras import layers
 
 from planar3d import extras
 from planar3d.errors import Planar3DError, RecipeError
-from planar3d.inference import agreement
-from planar3d.inference import predictor as module
+from planar3d.inference import agreement, predictor as module
 from planar3d.inference.predictor import predict_volume, predictor
 from planar3d.recipes import PAPER
 from planar3d.scans.targets import threshold

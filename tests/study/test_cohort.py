@@ -26,8 +26,7 @@ from planar3d.networks.weights_file import Model, load_network
 from planar3d.recipes import Recipe
 from planar3d.scans import nifti
 from planar3d.scans.volume import read_mask, read_scan
-from planar3d.study import cohort_task, earlier, records
-from planar3d.study import segmented as segmented_module
+from planar3d.study import cohort_task, earlier, records, segmented as segmented_module
 from planar3d.study.cohort import segment_all
 from planar3d.study.cohort_folder import CohortFolder, takes_part
 from planar3d.study.cohort_report import write_cohort_report

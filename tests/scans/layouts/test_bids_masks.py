@@ -8,8 +8,7 @@ import pytest
 from planar3d.errors import DatasetError
 from planar3d.scans.bids import write_dataset_description
 from planar3d.scans.layouts import bids
-from planar3d.scans.layouts.bids import _name as name_of
-from planar3d.scans.layouts.bids import find_lesion_masks
+from planar3d.scans.layouts.bids import _name as name_of, find_lesion_masks
 
 OTHERS = (
     *("desc-brain_mask", "label-GM_mask", "desc-deface_mask", "mask", "label-WM_dseg", "dseg", "label-left_mask"),
