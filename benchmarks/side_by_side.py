@@ -91,8 +91,12 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def record(title: str, text: str) -> None:
-    """Print a result, and write it to RESULTS.md under its title, replacing the last one of the same processor."""
-    title = f"{title}: {processor()}"
+    """Print a result, and write it to RESULTS.md under its title, replacing the last one of the same processor.
+
+    Processors of one name may differ in the instructions that decide the time of a network: the title names what lacks.
+    """
+    lacking = {"no AVX-512": " without AVX-512", "avx512f": " without bf16"}.get(_arithmetic(), "")
+    title = f"{title}: {processor()}{lacking}"
     section = f"## {title}\n\n{text.strip()}\n"
     print(f"\n{section}")
     before = RESULTS.read_text(encoding="utf-8") if RESULTS.is_file() else "# Results\n"
