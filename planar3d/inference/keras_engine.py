@@ -44,16 +44,13 @@ class KerasEngine:
 class KerasProgram:
     """A piece as a Keras model.
 
-    On a CPU with TensorFlow, stretches are read in place, since copying them takes longer than some layers. There, a
-    window's piece is computed layer by layer, and each tensor is freed after its last use: as one graph it takes 0.2 to
-    0.8 GiB more at 256 × 256, and is only 5 to 10 % faster.
+    On a CPU with TensorFlow, stretches are read in place, since copying them takes longer than some layers.
 
     Attributes:
         output_shapes: (entries, rows, cols, channels) of each output.
     """
 
     def __init__(self, piece: Piece, shapes: Sequence[Shape], uses: Mapping[Use, Any]) -> None:
-        self.piece, self.uses = piece, uses
         given = [keras.Input(batch_shape=(1, *shape)) for shape in shapes]
         self.model = keras.Model(given, _compute(piece, uses, given))
         self.output_shapes: list[Shape] = [tuple(t.shape[1:]) for t in self.model.outputs]
@@ -72,10 +69,10 @@ class KerasProgram:
     def _on_tensorflow(self) -> Callable[[Sequence[np.ndarray]], list[Any]]:
         import tensorflow as tf
 
-        if self.piece.features:
-            compute = tf.function(lambda given: keras.tree.flatten(self.model(given, training=False)))
-        else:
-            compute = functools.partial(_compute, self.piece, self.uses)
+        given = [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in self.model.inputs]
+        function = tf.function(lambda given: keras.tree.flatten(self.model(given, training=False)))
+        # TensorFlow takes programs that are each traced at their first call for one that is traced again and again.
+        compute = function.get_concrete_function(given)
         return lambda batch: compute([_in_place(array) for array in batch])
 
 
@@ -89,15 +86,11 @@ def _in_place(array: np.ndarray) -> Any:
 
 
 def _compute(piece: Piece, uses: Mapping[Use, Any], given: Sequence[Any]) -> list[Any]:
-    """The outputs of a piece; tensors are freed once no layer needs them."""
+    """The outputs of a piece for its inputs."""
     tensors = dict(zip(piece.inputs, given, strict=True))
-    last_use = {source: node for node in piece.nodes for source in node.inputs}
     for node, wanted in piece.nodes.items():
         use = uses.get((node.layer.name, node.layer.inputs)) if node.layer else None
         tensors[node, wanted] = _apply(node, use, wanted, tensors, piece)
-        for source in set(node.inputs) & piece.nodes.keys() - set(piece.outputs):
-            if last_use[source] is node:
-                del tensors[source, piece.nodes[source]]
     return [_take(node, None, tensors, piece) for node in piece.outputs]
 
 

@@ -261,3 +261,17 @@ def test_stretches_are_read_where_they_are_and_copied_where_tensorflow_cannot() 
         np.testing.assert_array_equal(tensors[name], stretch)
     memory += 1
     assert {name for name, stretch in stretches.items() if np.array_equal(tensors[name], stretch)} == {"in place"}
+
+
+def test_tensorflow_takes_the_programs_of_several_scans_for_no_program_traced_again_and_again(caplog) -> None:
+    """It warns where five of the last sixteen calls of a function were traced."""
+    import tensorflow as tf
+
+    tf.get_logger().addHandler(caplog.handler)
+    try:
+        for size in (16, 32):
+            recipe = PAPER.changed(size=size, depth=8, stride=4, channels=1)
+            predict_volume(small_unet(size=None), voxels(16, size), recipe, "shared")
+    finally:
+        tf.get_logger().removeHandler(caplog.handler)
+    assert not caplog.messages
