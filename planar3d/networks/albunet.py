@@ -38,16 +38,14 @@ def AlbuNet(
 
     Args:
         input_shape: (depth, rows, cols, channels); rows and cols are multiples of 32, and the first three may be None.
-        classes: channels of the output.
+        classes, activation: channels of the output, and their activation, `"softmax"`, or `"sigmoid"` for independent
+            channels.
         depth_layers: include the convolutions along depth; without them and with a depth of 1 the network is
             AlbuNet2D (25,822,372 parameters).
         encoder_bias: give the encoder's convolutions biases, random whatever its weights, as in the released code:
             8,512 more parameters.
-        activation: output activation, `"softmax"`, or `"sigmoid"` for independent channels.
-        weights: a file with weights for the whole network; encoder weights are then not loaded.
-        encoder_weights: `"imagenet"`, a file of ResNet-34's 2D weights under torch or Keras names, or None for a
-            random encoder. As in the paper, inputs are not standardized to ImageNet's mean and standard deviation.
-        name: the model's name.
+        weights, encoder_weights: as in `build_network`. As in the paper, inputs are not standardized to ImageNet's
+            mean and standard deviation.
 
     Returns:
         A model from (batch, depth, rows, cols, channels) to probabilities (batch, depth, rows, cols, classes), float32.

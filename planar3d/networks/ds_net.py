@@ -46,8 +46,7 @@ def DSNet(
     Args:
         input_shape: (depth, rows, cols, channels); the factors must reduce depth to three slices, 97 to 144 by
             default; rows and cols are multiples of 32, and may be None.
-        outputs: channels of the output.
-        activation: output activation, `"sigmoid"` or `"softmax"`.
+        outputs, activation: channels of the output, and their activation, `"sigmoid"` or `"softmax"`.
         factors: successive factors that reduce depth to three slices.
         filters: filters of the 3D levels, outermost first.
         up_kernels, up_strides: depths of the decoder's transposed convolutions and their strides, outermost first;
@@ -58,10 +57,7 @@ def DSNet(
             0: no such convolution, the input is red, green and blue.
         activation_2d: activation of the 2D decoder, `"silu"` or `"relu"`.
         encoder_padding, encoder_epsilon: as in `EfficientNet`.
-        weights: a file with weights for the whole network; encoder weights are then not loaded.
-        encoder_weights: `"imagenet"` (noisy student), a file of EfficientNet-B0's 2D weights under torch or Keras
-            names, or None.
-        name: the model's name.
+        weights, encoder_weights: as in `build_network`; `"imagenet"` is the noisy student.
 
     Returns:
         A model from (batch, depth, rows, cols, channels) to probabilities (batch, depth, rows, cols, outputs), float32.
@@ -93,7 +89,9 @@ def DSNet(
     filled = encoder_weights if weights is None else None
     options = {"padding": encoder_padding, "epsilon": encoder_epsilon}
     flat = noisy_student_encoder("b0", (*input_shape[1:3], SLICES), filled, **options)
-    encoder = convert(flat, counterparts={layers.Dropout: _by_map}, input_tensor=full[0] if full else x)
+    # Stochastic depth per map, as per image in a 2D network.
+    by_map = {layers.Dropout: lambda one: layers.Dropout(one.rate, (None, None, 1, 1, 1), name=one.name)}
+    encoder = convert(flat, counterparts=by_map, input_tensor=full[0] if full else x)
     skips_2d = [*(encoder.get_layer(skip).output for skip in SKIPS["b0"]), *full]
     x = decoded(
         encoder.output, skips_2d, _UP_FILTERS, transposed=bool(own.up_kernels), planar=True, activation=activation_2d
@@ -131,11 +129,6 @@ def _of_depth(x: Any, depth: int, name: str) -> Any:
     if surplus > 0:
         return layers.Cropping3D((halves(surplus), (0, 0), (0, 0)), name=f"{name}_crop")(x)
     return layers.ZeroPadding3D((halves(-surplus), (0, 0), (0, 0)), name=f"{name}_pad")(x) if surplus else x
-
-
-def _by_map(layer: layers.Dropout) -> layers.Dropout:
-    """Stochastic depth per map, as per image in a 2D network."""
-    return layers.Dropout(layer.rate, noise_shape=(None, None, 1, 1, 1), name=layer.name)
 
 
 DS_NET = Architecture(

@@ -36,17 +36,13 @@ def DXNet(
 
     Args:
         input_shape: (depth, rows, cols, channels); the first three are multiples of 32 and may be None.
-        outputs: channels of the output.
-        activation: output activation, `"sigmoid"` or `"softmax"`.
+        outputs, activation: channels of the output, and their activation, `"sigmoid"` or `"softmax"`.
         norm: `"instance"` as in the paper, with scale and offset, or `"batch"` as in the released code.
         encoder_padding, encoder_epsilon: as in `EfficientNet`.
         stem: how the first convolution's weights are adapted from three inputs to 16: `"normal"`, replaced by samples
             of a standard normal distribution as in the released code; or `"fitted"`, spread over the inputs as in
             `convert`.
-        weights: a file with weights for the whole network; encoder weights are then not loaded.
-        encoder_weights: `"imagenet"` (noisy student), a file of EfficientNet-B0's 2D weights under torch or Keras
-            names, or None for random kernels.
-        name: the model's name.
+        weights, encoder_weights: as in `build_network`; `"imagenet"` is the noisy student, None has random kernels.
 
     Returns:
         A model from (batch, depth, rows, cols, channels) to probabilities (batch, depth, rows, cols, outputs), float32.

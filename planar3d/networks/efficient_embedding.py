@@ -43,14 +43,11 @@ def EfficientEmbedding(
     Args:
         input_shape: (depth, rows, cols, channels); the depth is three times the product of the factors; rows and cols
             are multiples of 32, and may be None.
-        outputs: channels of the output.
+        outputs, activation: channels of the output, and their activation, `"sigmoid"` or `"softmax"`.
         factors: successive factors that reduce depth to three slices.
-        activation: output activation, `"sigmoid"` or `"softmax"`.
         encoder_range: how EfficientNet-B0 reads the three slices: `"unit"`, unscaled; or `"grey levels"` of 0 to 255,
             standardized with ImageNet's mean and standard deviation as in keras.applications, so that 1 becomes 0.02.
-        weights: a file with weights for the whole network; encoder weights are then not loaded.
-        encoder_weights: `"imagenet"`, a file of EfficientNet-B0's 2D weights under torch or Keras names, or None.
-        name: the model's name.
+        weights, encoder_weights: as in `build_network`.
 
     Returns:
         A model from (batch, depth, rows, cols, channels) to probabilities (batch, depth, rows, cols, outputs), float32.

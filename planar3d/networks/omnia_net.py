@@ -44,18 +44,12 @@ def OmniaNet(
     Args:
         input_shape: (rows, cols, channels) of slices, or (depth, rows, cols, channels) of volumes, processed slice by
             slice; rows and cols are multiples of 32, and all except the channels may be None.
-        classes: channels of the output.
+        classes, activation: channels of the output, and their activation, `"softmax"` or `"sigmoid"`.
         encoder: EfficientNet `"b0"` or `"b4"`.
-        activation: of the output, `"softmax"` or `"sigmoid"`.
         encoder_padding, encoder_epsilon: as in `EfficientNet`; its weights were trained with `"same"` and 1e-3, and the
             released code has `"symmetric"` and 1e-5.
-        stem: how the first convolution's weights are adapted from three inputs to 16: `"fitted"`, spread over the
-            inputs as in `convert`; or `"normal"`, replaced by samples of a standard normal distribution as in the
-            released code.
-        weights: a file with weights for the whole network; encoder weights are then not loaded.
-        encoder_weights: `"imagenet"` (noisy student), a file of the EfficientNet's 2D weights under torch or Keras
-            names, or None.
-        name: the model's name.
+        stem: as in `DXNet`.
+        weights, encoder_weights: as in `build_network`; `"imagenet"` is the noisy student.
 
     Returns:
         A model from (batch, …, rows, cols, channels) to probabilities (batch, …, rows, cols, classes), float32.

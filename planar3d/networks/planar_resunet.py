@@ -45,12 +45,11 @@ def PlanarResUNet(
 
     Args:
         input_shape: (depth, rows, cols, channels), the first three multiples of 16; rows and cols may be None.
-        weights: a file or published model with weights for the whole network; encoder weights are then not loaded.
+        weights, encoder_weights: as in `build_network`; an encoder's file may also have planar kernels. For other
+            numbers of channels than three, the first kernel is adapted as in `convert`.
         encoder: `"vgg16"`, the paper's; another of `ENCODERS`, converted with planar kernels; or any 3D network that
             `convert` returns. Its skip levels are used (`features`), its weights and input shape are kept, and the
             decoder has one level for each skip level but the coarsest.
-        encoder_weights: `"imagenet"`, a file of 2D or planar kernels, or None for a random encoder. For other
-            numbers of channels than three, the first kernel is adapted as in `convert`.
         decoder_filters: filters of the decoder levels, deepest first; None for the paper's 256, 128, 64, 32. Shorter
             decoders use the last of these, longer ones add levels of 256 at the start.
         bridge_filters: filters of `conv51` and `conv52`.
@@ -61,9 +60,8 @@ def PlanarResUNet(
         encoder_depth: depth of the encoder's kernels if not 1; `"planar"` kernels are then averaged.
         encoder_range: `"unit"` as in the paper: inputs in [-1, 1), whatever range the encoder's weights were trained
             on; `"imagenet"`: inputs and weights are matched.
-        outputs: channels of the output; the paper has one, the probability of lesion.
-        activation: output activation, `"sigmoid"`, or `"softmax"` over the channels.
-        name: the model's name.
+        outputs, activation: channels of the output, one in the paper, the probability of lesion; and their activation,
+            `"sigmoid"` or `"softmax"`.
 
     Returns:
         A model from (batch, depth, rows, cols, channels) to probabilities (batch, depth, rows, cols, outputs).

@@ -98,15 +98,12 @@ def _refuse_what_is_lost(network: keras.Model) -> None:
 def _copy_halved(source: h5py.File, target: h5py.File) -> None:
     for name, item in items_in(source):
         if isinstance(item, h5py.Dataset):
-            made = _store(target, name, item[()].astype(np.float16))
+            values = item[()].astype(np.float16)
+            shuffled = np.ascontiguousarray(values.reshape(-1, 1).view(np.uint8).T).tobytes()
+            pays = len(zlib.compress(shuffled)) <= _PAYS * len(shuffled)
+            options = {"chunks": values.shape, **_COMPRESSION} if pays else {}
+            made = target.create_dataset(name, data=values, **options)
         else:
             made = target.require_group(name)
         made.attrs.update(item.attrs)
     target.attrs.update(source.attrs)
-
-
-def _store(file: h5py.File, name: str, values: np.ndarray) -> h5py.Dataset:
-    shuffled = np.ascontiguousarray(values.reshape(-1, 1).view(np.uint8).T).tobytes()
-    if len(zlib.compress(shuffled)) > _PAYS * len(shuffled):
-        return file.create_dataset(name, data=values)
-    return file.create_dataset(name, data=values, chunks=values.shape, **_COMPRESSION)

@@ -61,8 +61,9 @@ def build_network(
     Args:
         name: one of `list_networks()`.
         input_shape: (depth, rows, cols, channels); default: the network's own.
-        weights: a file or published model with weights for the whole network.
-        encoder_weights: `"imagenet"`, a file, or None for a random encoder.
+        weights: a file or published model with weights for the whole network; encoder weights are then not loaded.
+        encoder_weights: `"imagenet"`, a file of the encoder's 2D weights under torch or Keras names, or None for a
+            random encoder.
         arguments: further arguments of the network's function.
 
     Raises:

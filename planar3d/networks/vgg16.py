@@ -42,7 +42,6 @@ def PlanarVGG16(
             For other numbers of channels than three, the first kernel is adapted as in `convert`.
         depth_pooling: also pool the slice axis, as in the res-u-net; False keeps slices separate, so that the network
             equals the 2D VGG-16 on each slice.
-        name: the model's name.
 
     Returns:
         A model that gives the output of `block5_conv3`, (batch, depth', rows / 16, cols / 16, 512), where depth' is
