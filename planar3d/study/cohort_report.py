@@ -99,13 +99,7 @@ def _by_region(record: Mapping[str, Any]) -> dict[str, float]:
 def write_cohort_report(folder: Path, records: Records, failed: Mapping[str, str]) -> Path:
     """Write the report of segmented scans as one HTML file without network access, with links to the scans' reports.
 
-    Args:
-        folder: gets `report.html`.
-        records: those in the folder.
-        failed: why scans were not segmented, by path.
-
-    Raises:
-        RunError: a file of another origin has the name of the report.
+    Arguments are those of `write_cohort_tables`; a `RunError` if a file of another origin has the name of the report.
     """
     refuse_other(folder / PAGE)
     scans = [_line(file, record, folder) for file, record in records]

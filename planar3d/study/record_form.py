@@ -7,7 +7,7 @@ from typing import Any
 from planar3d.errors import RunError
 from planar3d.files import parse_json
 
-_NUMBER, _HUGE = int | float, 1e99
+_NUMBER, _HUGE = int | float, 1e99  # beyond which numbers cannot be written and drawn
 _LESION = {
     **dict.fromkeys(("lesion", "volume_ml", "voxels", "x_mm", "y_mm", "z_mm"), _NUMBER),
     "extent_mm": [_NUMBER] * 3,
@@ -88,10 +88,7 @@ def _check(content: Any, form: Any, place: str) -> None:
     elif isinstance(form, list) and isinstance(content, list) and len(form) in (1, len(content)):
         for number, item in enumerate(content):
             _check(item, form[number % len(form)], f"{place}{number}.")
-    elif isinstance(form, dict | list) or not isinstance(content, form) or not _is_finite(content):
-        raise ValueError(f"{place.removesuffix('.')} is {str(content)[:40]!r}")
-
-
-def _is_finite(content: Any) -> bool:
-    """Whether a value is not a number, or one that can be written and drawn."""
-    return not isinstance(content, _NUMBER) or -_HUGE < content < _HUGE
+    else:
+        is_wild = isinstance(content, _NUMBER) and not -_HUGE < content < _HUGE
+        if isinstance(form, dict | list) or not isinstance(content, form) or is_wild:
+            raise ValueError(f"{place.removesuffix('.')} is {str(content)[:40]!r}")

@@ -88,7 +88,7 @@ def _box_plots(results: Results, folder: Path) -> Pictures:
             f"Scores {_of(results)}by center, {results.grid_label(grid)}. A point is a scan; the line is the median, "
             "the box spans the quartiles, and whiskers end at the last scan within 1.5 box lengths."
         )
-        pictures[caption] = _embed(path)
+        pictures[caption] = picture_url(path.read_bytes())
     return pictures
 
 
@@ -100,9 +100,8 @@ def _of(results: Results) -> str:
 def _learning_curves(results: Results, folder: Path) -> Pictures:
     if not (histories := results.histories()):
         return {}
-    return {
-        "Loss and Dice over the epochs, by fold.": _embed(learning_curves(histories, folder / "learning_curves.png"))
-    }
+    path = learning_curves(histories, folder / "learning_curves.png")
+    return {"Loss and Dice over the epochs, by fold.": picture_url(path.read_bytes())}
 
 
 def _overlays(results: Results) -> tuple[Pictures, Pictures, list[str]]:
@@ -129,7 +128,7 @@ def _overlays(results: Results) -> tuple[Pictures, Pictures, list[str]]:
                 skipped.append(f"{name} has no picture: {error}")
                 continue
             if len(pictures) < _EMBEDDED:
-                pictures[title] = _embed(path)
+                pictures[title] = picture_url(path.read_bytes())
             else:
                 linked[title] = quote(f"figures/{path.name}", errors="surrogateescape")
     return pictures, linked, skipped
@@ -140,7 +139,3 @@ def _scan_lines(scans: list[ScanScores], measures: Mapping[str, Measure]) -> lis
         [scan.scan, scan.center, str(scan.fold), *(score_text(scan.values[n], m.digits) for n, m in measures.items())]
         for scan in sorted(scans, key=lambda scan: (scan.center, scan.scan, scan.fold))
     ]
-
-
-def _embed(path: Path) -> str:
-    return picture_url(path.read_bytes())

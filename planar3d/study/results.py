@@ -1,7 +1,7 @@
 """The content of a run folder: its recipe, folds, environment, and the scores and learning curves of its folds."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -133,8 +133,13 @@ def read_results(folder: str | Path | Run) -> Results:
     about, scans = run.folder / "environment.json", list[ScanScores]()
     results = Results(run, read_json(about, dict) if about.is_file() else {}, scans)
     for number, path in _in_folds(run.folder, "scores.csv").items():
-        scans += (found := _read_scores(run, path, results.measures))
-        _require_own(run, number, path, found)
+        found = _read_scores(run, path, results.measures)
+        test = run.folds[number - 1].test if number <= len(run.folds) else ()
+        if others := sorted({scan.scan for scan in found if scan.fold != number or scan.scan not in test}):
+            said = f"{path} has scores of {', '.join(others)}, which fold {number} of this run does not test"
+            raise _foreign(run, number, said)
+        require_own_weights(run, number)
+        scans += found
     if not scans:
         raise RunError(
             f"{run.folder} has no scores yet: fold-*/scores.csv is missing or empty. Train and score at least one fold "
@@ -157,16 +162,6 @@ def read_maps(run: Run, name: str, number: int) -> tuple[Scan, Scan, Scan]:
         read(file, scan, assume_affine=True) for file in (case.label_map, run.predicted(name, number))
     )
     return scan, reference, prediction
-
-
-def _require_own(run: Run, number: int, path: Path, scans: Iterable[ScanScores]) -> None:
-    """Raise a `RunError` if a fold was copied from another run, as its scores or its weights show."""
-    test = run.folds[number - 1].test if number <= len(run.folds) else ()
-    if others := sorted({scan.scan for scan in scans if scan.fold != number or scan.scan not in test}):
-        raise _foreign(
-            run, number, f"{path} has scores of {', '.join(others)}, which fold {number} of this run does not test"
-        )
-    require_own_weights(run, number)
 
 
 def require_own_weights(run: Run, number: int) -> None:

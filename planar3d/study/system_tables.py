@@ -2,7 +2,8 @@
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -60,9 +61,12 @@ def _table(printed: Mapping[str, Any], results: Results, others: Mapping[str, Ta
             )
         if method in tasks:
             rows += _own_rows(printed, tasks[method], results, own)
+    data, scored = results.run.data, counted({(scan.fold, scan.scan) for scan in results.scans}, "test scan")
+    whose = "a phantom (not patients)" if results.is_phantom else Path(str(data.get("folder", ""))).name
     notes = [
         f"Published: {printed['source']}; for {printed['data']}.",
-        f"This run: {_data(results)}. The cases differ, so a difference in scores is not due to the methods alone.",
+        f"This run: {scored} of {whose}, layout {data.get('layout', 'unknown')}. The cases differ, so a difference in "
+        "scores is not due to the methods alone.",
         *printed.get("notes", ()),
     ]
     if any(row.over for row in rows) and "beside" not in printed:
@@ -122,22 +126,14 @@ def _other_cells(printed: Mapping[str, Any], own: Table | None, grid: str, stati
     }
 
 
-def _quantile(share: float, values: list[float], digits: int) -> Summary:
+def _quantile(values: list[float], digits: int, share: float) -> Summary:
     defined = [value for value in values if not math.isnan(value)]
     found = float(np.quantile(defined, share)) if defined else math.nan
     return Summary(found, math.nan, len(defined), len(values), digits)
 
 
-_STATISTICS = {
+_SHARES = {"median": 0.5, "25 %": 0.25, "75 %": 0.75}
+_STATISTICS: dict[str, Callable[[list[float], int], Summary]] = {
     "mean": summarize,
-    "median": lambda values, digits: _quantile(0.5, values, digits),
-    "25 %": lambda values, digits: _quantile(0.25, values, digits),
-    "75 %": lambda values, digits: _quantile(0.75, values, digits),
+    **{name: partial(_quantile, share=share) for name, share in _SHARES.items()},
 }
-
-
-def _data(results: Results) -> str:
-    data = results.run.data
-    scored = counted({(scan.fold, scan.scan) for scan in results.scans}, "test scan")
-    whose = "a phantom (not patients)" if results.is_phantom else Path(str(data.get("folder", ""))).name
-    return f"{scored} of {whose}, layout {data.get('layout', 'unknown')}"

@@ -100,10 +100,9 @@ def _refuse_links(file: h5py.File, path: Path) -> None:
 
 def _look_at_data(file: h5py.File, path: Path) -> None:
     budget = SizeBudget(path)
-
-    def look(name: str, item: Any) -> None:
+    for name, item in items_in(file):
         if not isinstance(item, h5py.Dataset):
-            return
+            continue
         if item.external or item.is_virtual:
             raise WeightsError(f"{path}: {name} is stored in another file; weights must be in the file itself.")
         creation = item.id.get_create_plist()
@@ -115,5 +114,3 @@ def _look_at_data(file: h5py.File, path: Path) -> None:
             )
         budget.take(math.prod(item.shape or ()) * item.dtype.itemsize, name)
         budget.take(math.prod(item.chunks or ()) * item.dtype.itemsize, f"a chunk of {name}")
-
-    file.visititems(look)

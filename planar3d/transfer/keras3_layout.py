@@ -45,7 +45,9 @@ def read_variables(file: h5py.File, path: Path, names: Mapping[str, str] | None 
     Raises:
         WeightsError: the file has no names of layers.
     """
-    groups = _groups(file)
+    # The variables of each layer, by its group; those of the network itself are in the group without a name.
+    places = ((*name.rpartition("/"), item) for name, item in items_in(file))
+    groups = {group: item for group, _, last, item in places if last == "vars" and isinstance(item, h5py.Group)}
     stored = {group: str(variables.attrs["name"]) for group, variables in groups.items() if "name" in variables.attrs}
     names = {**(names or {}), **stored}
     filled = {group: held for group, held in groups.items() if len(held) and not _NO_WEIGHTS.search(group)}
@@ -79,12 +81,6 @@ def _read_member(archive: zipfile.ZipFile, name: str, path: Path) -> bytes:
     # The archive's directory may understate a size, so unpacking stops there.
     with archive.open(member) as file:
         return file.read(member.file_size)
-
-
-def _groups(file: h5py.File) -> dict[str, h5py.Group]:
-    """The variables of each layer, by its group; those of the network itself are in the group without a name."""
-    places = ((*name.rpartition("/"), item) for name, item in items_in(file))
-    return {group: item for group, _, last, item in places if last == "vars" and isinstance(item, h5py.Group)}
 
 
 def _configured_names(config: Mapping[str, Any], prefix: str = "layers") -> dict[str, str]:

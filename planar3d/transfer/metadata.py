@@ -44,7 +44,10 @@ def read_metadata(path: Path) -> dict[str, Any]:
 def metadata_of(file: h5py.File, path: Path) -> dict[str, Any]:
     """The metadata of an open file; `path` names it in errors."""
     try:
-        return {name: _object(name, texts(file, name)) for name in (RECIPE, NETWORK, CARD) if name in file.attrs}
+        found = {name: json.loads("".join(texts(file, name))) for name in (RECIPE, NETWORK, CARD) if name in file.attrs}
+        if others := [name for name, value in found.items() if not isinstance(value, dict)]:
+            raise ValueError(f"{others[0]} is not a JSON object")
+        return found
     except (OSError, ValueError, RuntimeError) as error:
         raise WeightsError(f"{path} is damaged: its metadata cannot be read ({error}).") from None
 
@@ -167,10 +170,3 @@ _MEASURED: dict[str, Callable[[Any], bool]] = {
     ),
     "extracted": lambda said: isinstance(said, list) and all(isinstance(each, bool) for each in said),
 }
-
-
-def _object(name: str, found: list[str]) -> Any:
-    value = json.loads("".join(found))
-    if not isinstance(value, dict):
-        raise ValueError(f"{name} is not a JSON object")
-    return value

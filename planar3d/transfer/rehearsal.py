@@ -12,7 +12,6 @@ import time
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import h5py
 
@@ -88,9 +87,13 @@ def _state_of(path: Path) -> State:
 @cache
 def _rehearse(path: Path, state: State) -> None:
     sha256 = digest_of(path, state)
-    if _is_published(sha256):
+    # A file in a table was read when it was entered, with its complete digest.
+    published = {f"sha256:{model.sha256}" for model in published_models.published_models().values()}
+    if f"sha256:{sha256}" in published | {file.digest for file in known_files.known_files().values()}:
         return
-    trial = _trial(path, sha256)
+    # All that decides a trial's outcome: the content, by its digest, and what reads it, which the suffix selects.
+    readers = {"hdf5": h5py.version.hdf5_version, **versions("onnx", "protobuf", "safetensors")}
+    trial = {"weights": sha256, "suffix": path.suffix, **readers}
     if cached_result(_PASSED, trial) == trial:
         return
     _try(path, state[1])
@@ -132,19 +135,6 @@ def _try(path: Path, nbytes: int) -> None:
 def digest_of(path: Path, state: State) -> str:
     """The SHA-256 of a file in a state from `rehearse`, computed once."""
     return file_sha256(path)
-
-
-def _is_published(sha256: str) -> bool:
-    """Whether a complete digest is that of a file in a table, which was read when it was entered."""
-    published = {f"sha256:{model.sha256}" for model in published_models.published_models().values()}
-    known = {file.digest for file in known_files.known_files().values()}
-    return f"sha256:{sha256}" in published | known
-
-
-def _trial(path: Path, sha256: str) -> dict[str, Any]:
-    """All that decides a trial's outcome: the content, by its digest, and what reads it, which the suffix selects."""
-    readers = {"hdf5": h5py.version.hdf5_version, **versions("onnx", "protobuf", "safetensors")}
-    return {"weights": sha256, "suffix": path.suffix, **readers}
 
 
 def _memory(nbytes: int) -> int:

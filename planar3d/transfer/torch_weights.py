@@ -67,8 +67,7 @@ def load_torch(
         strict: whether a weight of the network that is missing in the file is an error, and a layer in the file that
             the network's stages lack.
         layout: `"torch"`, or `"keras"` for a file with axes in Keras' order and torch names.
-        mean: of the RGB values in [0, 1], for a network that normalizes its input.
-        std: likewise.
+        mean, std: of the RGB values in [0, 1], for a network that normalizes its input.
 
     Returns:
         The report of matched, missing and unused weights, with the entry of a known file; in a network without top the

@@ -68,8 +68,7 @@ def transplant(
         arrays: by `layer/weight`; `layer/0`, `layer/1`, … count a layer's weights in its own order.
         mapping: mapping of 2D kernels to kernels deeper than one slice, as in `map_kernel`; a converted network uses
             the mapping of its conversion.
-        tap: for the mapping `"zero"`, as in `map_kernel`.
-        alpha: for the mapping `"scale"`, as in `map_kernel`.
+        tap, alpha: for the mappings `"zero"` and `"scale"`, as in `map_kernel`.
         strict: whether a weight of the network that is missing in the arrays is an error.
 
     Returns:
@@ -130,20 +129,16 @@ def load_weights(
     """Load a weights file into a network by layer name, as for the released files.
 
     Args:
-        network: a built Keras network.
+        network, strict, mapping: as in `transplant`.
         file: `.h5` of Keras 2 or 3, weights only or a whole model, `.weights.h5`, `.keras`, `.npz` or `.onnx`, or the
             name of a published model.
-        strict: whether a weight of the network that is missing in the file is an error.
-        mapping: mapping of 2D kernels to kernels deeper than one slice; a converted network uses the mapping of its
-            conversion.
 
     Returns:
         The report of matched, missing and unused weights, whether VGG-16 convolutions are ImageNet's, and, for a known
         file, its origin and the input that it expects.
 
     Raises:
-        WeightsError: the file cannot be read, nothing matched, a shape does not fit, or with `strict` something is
-            missing.
+        WeightsError: the file cannot be read, or as in `transplant`.
     """
     return fill_from(file, lambda arrays: transplant(network, arrays, mapping=mapping, strict=strict))
 
