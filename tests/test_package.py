@@ -18,12 +18,13 @@ STAGES += ["inference", "segmentation", "evaluation", "study", "commands"]
 BACKWARDS = {("networks/weights_file.py", "training")}
 
 
-def test_neither_the_import_nor_help_loads_tensorflow_or_matplotlib():
+def test_neither_the_import_nor_help_nor_the_trial_of_a_weights_file_loads_tensorflow_or_scipy():
     heavy = "{'tensorflow', 'keras', 'matplotlib', 'nilearn', 'pandas', 'scipy', 'nibabel'} & set(sys.modules)"
     script = (
         f"import sys, planar3d; assert not {heavy}, {heavy}\n"
         "from typer.testing import CliRunner\nfrom planar3d.cli import app\n"
-        f"assert CliRunner().invoke(app, ['--help']).exit_code == 0; assert not {heavy}, {heavy}"
+        f"assert CliRunner().invoke(app, ['--help']).exit_code == 0; assert not {heavy}, {heavy}\n"
+        f"import planar3d.transfer.rehearsal; assert not {heavy}, {heavy}"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
 

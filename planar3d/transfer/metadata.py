@@ -5,16 +5,18 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 
 from planar3d.errors import RecipeError, WeightsError
 from planar3d.files import require_room
-from planar3d.recipes import Recipe
 from planar3d.sections import UnknownFieldError, UnknownVariantError
 from planar3d.transfer.guards import opened, texts
+
+if TYPE_CHECKING:
+    from planar3d.recipes import Recipe
 
 RECIPE, NETWORK, CARD = "planar3d_recipe", "planar3d_network", "planar3d_card"
 DESCRIBED = "description_sha256"  # in the card: ties a description to the file
@@ -124,8 +126,11 @@ def mapping_in(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def recipe_in(metadata: Mapping[str, Any], path: Path) -> Recipe | None:
+def recipe_in(metadata: Mapping[str, Any], path: Path) -> "Recipe | None":
     """The recipe in a file, if any."""
+    # Slow to import, and the trial of a weights file reads no recipe.
+    from planar3d.recipes import Recipe
+
     if RECIPE not in metadata:
         return None
     try:

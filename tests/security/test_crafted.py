@@ -90,7 +90,7 @@ def test_the_other_process_imports_the_package_from_where_this_one_did(tmp_path,
 def test_the_time_in_which_a_job_is_suspended_is_not_the_trials(tmp_path):
     hdf5(tmp_path / "honest.h5")
     program = (
-        "import pathlib, sys, planar3d.transfer.rehearsal as trial; trial._PATIENCE = 1;"
+        "import pathlib, sys, planar3d.transfer.rehearsal as trial; trial._PATIENCE, trial._SECONDS = 1, 2;"
         "sys.addaudithook(lambda event, _: event == 'subprocess.Popen' and print(trial._SECONDS, flush=True));"
         "trial.rehearse(pathlib.Path('honest.h5'))"
     )
