@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from planar3d.errors import RunError
-from planar3d.files import remove_temporaries_of, write_json
+from planar3d.files import remove_temporaries_of, write_json, written_at
 from planar3d.locks import Claim, Holder, alive, held, holder_of, read_claim, take
 from planar3d.scans.inputs import ScanInput
 from planar3d.scans.nifti import volume_of
@@ -82,14 +82,13 @@ class CohortFolder:
         return self
 
     def ask(self, items: Mapping[ScanInput, Outputs]) -> None:
-        """Note the requested scans once, replacing earlier lists of some of them; call it only within `alone`."""
+        """Note the requested scans, replacing earlier lists of some of them; call it only within `alone`."""
         asked = self._asked(items)
         path, records = self._asked_file(asked), {one["record"] for one in asked}
         for other in self._noted_as("asked-*.json"):
             if other != path and {one["record"] for one in read_note(other) or []} <= records:
                 other.unlink(missing_ok=True)
-        if not path.is_file():
-            write_json(path, asked)
+        write_json(path, asked)  # also if it exists, for its time
 
     def forget(self, items: Iterable[ScanInput]) -> None:
         """Drop requests, except these, of scans that do not exist, as after renaming; only within `alone`.
@@ -134,11 +133,12 @@ class CohortFolder:
 
     def fail(self, outputs: Outputs, item: ScanInput, sentence: str) -> None:
         """Note why a claimed scan was not segmented."""
-        write_json(self._failure(outputs.record), {"path": os.path.abspath(item.path), "why": sentence})
+        note = self._note("failed", self._within(outputs.record))
+        write_json(note, {"path": os.path.abspath(item.path), "why": sentence})
 
     def succeed(self, outputs: Outputs) -> None:
         """Remove the note of an earlier failure of a scan."""
-        self._failure(outputs.record).unlink(missing_ok=True)
+        self._note("failed", self._within(outputs.record)).unlink(missing_ok=True)
 
     def standing(self, items: Mapping[ScanInput, Outputs] | None = None) -> Standing:
         """The state of scans; default: of all, as `read` returns it."""
@@ -148,10 +148,19 @@ class CohortFolder:
         """The state of all requested scans and of those with records, and these records."""
         asked, damaged = self._all_asked(), dict[str, str]()
         records = list(records_within(self.path, damaged))
-        known = {one["record"] for one in asked}
         recorded = {self._within(file): self._of_record(file, record) for file, record in records}
-        asked += [one for name, one in recorded.items() if name not in known]
+        made = {one["path"]: name for name, one in recorded.items()}
+        asked = [one for one in asked if not self._is_outdated(one, made.get(one["path"]))]
+        known = {one[key] for one in asked for key in ("path", "record")}
+        asked += [one for name, one in recorded.items() if known.isdisjoint((name, one["path"]))]
         return self._state(asked, damaged, recorded), records
+
+    def _is_outdated(self, one: Mapping[str, Any], record: str | None) -> bool:
+        """Whether a requested scan was segmented later, under another name or after it was repaired."""
+        if record is None or (record == one["record"] and not one["problem"]):
+            return False
+        ended = one["since"] if one["problem"] else written_at(self._note("failed", one["record"]))
+        return written_at(self.path / record) >= ended
 
     def _state(self, asked: list[dict[str, str]], damaged: Mapping[str, str], recorded: Container[str]) -> Standing:
         known = {one["record"] for one in asked}
@@ -200,19 +209,15 @@ class CohortFolder:
 
     def _asked(self, items: Mapping[ScanInput, Outputs]) -> list[dict[str, str]]:
         return [
-            {
-                "path": os.path.abspath(item.path),
-                "problem": item.problem,
-                "record": self._within(outputs.record),
-                "mask": self._within(outputs.mask),
-            }
+            {"path": os.path.abspath(item.path), "problem": item.problem}
+            | {"record": self._within(outputs.record), "mask": self._within(outputs.mask)}
             for item, outputs in items.items()
         ]
 
     def _of_record(self, file: Path, record: Mapping[str, Any]) -> dict[str, str]:
         """A scan with a record, in the form of a requested one."""
         return {
-            "path": record["scan"].get("path", record["scan"]["name"]),
+            "path": os.path.normpath(record["scan"].get("path", record["scan"]["name"])),
             "problem": "",
             "record": self._within(file),
             "mask": os.path.relpath(file.parent / record["files"]["mask"], self.path),
@@ -221,12 +226,11 @@ class CohortFolder:
     def _asked_file(self, asked: Iterable[Mapping[str, str]]) -> Path:
         return self._note("asked", json.dumps(asked))
 
-    def _all_asked(self) -> list[dict[str, str]]:
-        lists = [found for path in self._noted_as("asked-*.json") if (found := read_note(path))]
-        return list({one["path"]: one for asked in lists for one in asked}.values())
-
-    def _failure(self, record: Path) -> Path:
-        return self._note("failed", self._within(record))
+    def _all_asked(self) -> list[dict[str, Any]]:
+        """The requested scans; of one in several lists, the latest request, and all with the time of their list."""
+        lists = sorted((written_at(path), path) for path in self._noted_as("asked-*.json"))
+        found = [one | {"since": since} for since, path in lists for one in read_note(path) or []]
+        return list({one["path"]: one for one in found}.values())
 
     def _noted(self) -> set[str]:
         """The names of all notes, in one listing: on a network drive, single queries are slow."""

@@ -92,6 +92,24 @@ def test_notes_end_when_all_is_done(folder):
     assert len(list(again.notes.iterdir())) == 1  # that of the scans of which one is damaged
 
 
+def test_the_last_of_many_removes_claims_of_dead_processes_alone_and_damaged_lists(folder):
+    folder, asked = folder
+    a, b, _, d, e = asked
+    claim = folder.claim(asked[b])
+    living = [claim.path, folder.notes / "claim-0.json~"]
+    living[1].write_bytes(living[0].read_bytes())  # of a process that takes a claim over
+    for item in (d, e):
+        dead = folder.claim(asked[item]).path
+        write_json(dead, read_json(dead) | {"born": "1"})
+    dead.rename(dead.with_name(f"{dead.name}~"))
+    (folder.notes / "asked-0.json").touch()
+    folder.forget([a])
+    folder.ask({a: asked[a]})
+    folder.close(asked)
+    assert sorted(folder.notes.glob("claim-*")) == sorted(living) and not (folder.notes / "asked-0.json").exists()
+    claim.release()
+
+
 def test_failed_scans_that_were_removed_or_renamed_are_forgotten_unless_they_are_named_again(folder, tmp_path):
     folder, asked = folder
     a, b, _, d, e = asked
@@ -124,8 +142,9 @@ def test_a_scan_that_was_removed_after_its_process_died_is_forgotten_with_what_w
     living.release()
 
 
-def _record(folder, name):
-    write_json(folder.path / f"{name}.json", record_of(segmented()[1], name) | {"scan": {"name": name}})
+def _record(folder, name, **scan):
+    write_json(folder.path / f"{name}.json", record_of(segmented()[1], name) | {"scan": {"name": name, **scan}})
+    return folder.path / f"{name}.json"
 
 
 def test_a_scan_whose_mask_is_gone_is_missing_and_one_that_is_being_written_is_claimed(tmp_path):
@@ -175,6 +194,33 @@ def test_a_new_list_of_scans_ends_older_ones_of_some_of_them(folder, tmp_path):
     folder.ask({**mended, more: outputs_of(more, folder.path)})
     assert len(list(folder.notes.glob("asked-*.json"))) == 1
     assert str(folder.standing()) == "1 of 6 scans done, 5 missing"
+
+
+@pytest.mark.parametrize(("scan", "record"), [("c", "c"), ("d", "d_alone"), ("e", "e_alone")])
+def test_a_scan_that_was_mended_and_given_alone_is_done_until_it_fails_again(folder, tmp_path, scan, record):
+    """In a group, its outputs may have another name; c could not be read, d failed, e is missing."""
+    folder, asked = folder
+    d = list(asked)[3]
+    folder.fail(asked[d], d, "d is 4-D.")
+    file = _record(folder, record, path=f"{tmp_path}/out/../{scan}.nii")
+    file.with_name(f"{record}_mask.nii.gz").touch()
+    found = folder.standing()
+    assert str(found).startswith("2 of 5 scans done") and str(tmp_path / f"{scan}.nii") in found.done
+    os.utime(file, (0, 0))  # it failed later, so it has the mask of another command
+    folder.ask(asked)
+    done = 1 + (scan == "e")
+    assert str(folder.standing()) == f"{done} of 5 scans done, 2 failed, {3 - done} missing"
+
+
+def test_a_scan_in_two_lists_is_as_in_the_later_one(folder, tmp_path):
+    folder, asked = folder
+    items = list(asked)
+    for number, problem in enumerate(["c is closed.", "", "c is a folder."]):
+        c = ScanInput("c", items[2].path, problem=problem)
+        folder.ask({each: asked[each] for each in items[number : number + 1]} | {c: asked[items[2]]})
+        for path in folder.notes.iterdir():
+            os.utime(path, ns=(path.stat().st_mtime_ns - 10**10,) * 2)
+        assert folder.standing().failed == ({str(c.path): problem} if problem else {})
 
 
 def test_a_failure_is_forgotten_between_listing_and_reading(folder, monkeypatch):
