@@ -115,6 +115,17 @@ def test_shapes_are_the_masks_lesions_and_a_compact_file_holds_the_same(shapes, 
     assert len(shapes.loads) == 2
 
 
+def test_a_patient_without_lesions_is_none_of_the_shapes_patients(anatomy, tmp_path):
+    for patient, length in enumerate((0, 6, 0, 8)):
+        mask = np.zeros((20, 20, 20), np.uint8)
+        mask[:length, :length, :length] = 1
+        save(mask, tmp_path / f"patient{patient}.nii.gz")
+    shapes = LesionShapes.read(tmp_path)
+    assert shapes.loads.tolist() == [6**3, 8**3] and shapes.patients.tolist() == [0, 1]
+    with np.errstate(all="raise", under="ignore"):
+        place_lesions(anatomy, shapes, 300.0, 0.5, np.random.default_rng(0))
+
+
 @pytest.mark.parametrize("change", [lambda b: b[:300], lambda b: b[:99] + b[98:], lambda b: b[:-22] + b[-30:], None])
 def test_a_damaged_or_other_compact_file_is_named(anatomy, shapes, tmp_path, change):
     path = (shapes if change else anatomy).save(tmp_path / "s.npz")

@@ -65,7 +65,7 @@ class LesionShapes(Stored):
                 f"The masks of {folder} have no lesion of at least {_LEAST_VOXELS} voxels; name another folder."
             )
         table = np.array(about)
-        volumes, patients = table[:, 6], table[:, 7].astype(int)
+        volumes, patients = table[:, 6], np.unique(table[:, 7], return_inverse=True)[1]  # of those with lesions
         return cls(np.concatenate(bits), table[:, :3].astype(int), table[:, 3:6], volumes, patients)
 
     def shape(self, lesion: int) -> np.ndarray:
