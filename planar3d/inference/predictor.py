@@ -163,8 +163,8 @@ def _chosen(
     if method == "windowed":
         if engine == "openvino":
             raise RecipeError(
-                "method='windowed' is the reference, on Keras only; use method='shared' with OpenVINO, or "
-                "engine='keras'."
+                "method='windowed' is the reference, on Keras only; use method='shared' with OpenVINO and in int8, or "
+                "engine='keras' in float32 or bf16."
             )
         return TiledInference(source.network(), recipe, batch_size, "keras", precision)
     try:

@@ -102,6 +102,8 @@ def test_tiles_round_as_well(model) -> None:
 def test_int8_is_refused_where_it_cannot_be_computed(model, monkeypatch) -> None:
     with pytest.raises(RecipeError, match="precision='int8' works on OpenVINO only; use engine='openvino' or 'auto'"):
         predictor(model, TINY, engine="keras", precision="int8")
+    with pytest.raises(RecipeError, match=r"use method='shared' .* in int8, or engine='keras' in float32 or bf16\."):
+        predictor(model, TINY, "windowed", precision="int8")
     with pytest.raises(Planar3DError, match="The network has no values for int8 in a model card; use another"):
         predictor(narrow_resunet(), PAPER.changed(size=32), precision="int8")
     monkeypatch.setattr("planar3d.extras.is_installed", lambda *packages: False)
