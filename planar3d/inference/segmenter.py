@@ -162,12 +162,10 @@ class Segmenter:
 
     def _found(self, prepared: Sequence[Prepared], alike: bool, progress: Progress | None) -> Iterator[np.ndarray]:
         """The probabilities of each model: on the prepared grid if it is the same for all, else on the native grid."""
-        of_one_preparation = len({recipe.preparation for recipe in self.recipes}) == 1
         members = zip(self._predictors, self.recipes, prepared, strict=True)
         for number, (predict, recipe, own) in enumerate(members):
             values = predict_prepared(predict, own, recipe, part_of(progress, number, len(prepared)))
-            values = values if alike else own.restore(values).voxels
-            yield values if of_one_preparation else recipe.targets.with_background(values)
+            yield values if alike else recipe.targets.with_background(own.restore(values).voxels)
 
 
 def segment(

@@ -90,6 +90,7 @@ def test_masks_that_are_nearly_empty_decide_for_no_other_scan(published):
     model, scan = Model.open(published, TINY.changed(threshold=255)), voxels(16, 32)
     predict = predictor(model, model.recipe)
     np.testing.assert_array_equal(predict(scan), predictor(model, model.recipe, "shared", "openvino", "bf16")(scan))
+    assert not predict.in_bf16._programs and not predict.in_float32._programs  # both at once would be too large
     assert known_agreement(model) is None
     assert predict.description == (
         "shared on OpenVINO, bf16; bf16 agrees with float32 on this scan, whose mask is too small to decide for others"

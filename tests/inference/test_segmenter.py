@@ -126,6 +126,23 @@ def test_a_contrast_that_is_missing_is_named(tmp_path):
         segment_case(Case("p01", {"flair": path}, None, ""), ensemble)
 
 
+def test_images_that_no_model_takes_are_not_read():
+    segmenter = Segmenter(_of_one_image("flair", REGIONS, 0), engine="keras")
+    mask = segment_case({"flair": _head(0), "t1": "missing.nii.gz"}, segmenter)
+    np.testing.assert_array_equal(mask.voxels, segment_case(_head(0), segmenter).voxels)
+
+
+def test_a_flat_image_is_accepted_only_if_every_model_takes_one():
+    network, recipe = _of_one_image("flair", PAPER.targets, 0)
+    assert Segmenter((network, recipe)).flat and not Segmenter([(network, recipe), (network, PAPER)]).flat
+
+
+@pytest.mark.parametrize("choice", [{"method": "fast"}, {"engine": "tpu"}, {"precision": "fp16"}, {"batch_size": 0}])
+def test_what_is_chosen_for_a_scan_is_checked_before_its_model_is_opened(choice):
+    with pytest.raises(RecipeError, match=f"^{next(iter(choice))}="):
+        segment("missing.nii.gz", "missing.weights.h5", **choice)
+
+
 def test_a_network_without_its_recipe_is_refused():
     with pytest.raises(WeightsError, match=r"\(network, recipe\); got Functional"):
         Segmenter(_network((4, 4, 4, 1), REGIONS, 0, "bare"))

@@ -286,6 +286,17 @@ def test_scans_without_a_head_end_in_a_sentence():
     flat.header.set_sform([[1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 0], [0, 0, 0, 1]], code=1)  # axes in one plane
     with pytest.raises(ScanError, match=r"could not be registered to .*correlation is 0\.00"):
         register(spot, flat)
+    single = _scan(np.arange(8).reshape(2, 2, 2))  # less than the distance of compared points
+    with pytest.raises(ScanError, match=r"could not be registered to .*correlation is 0\.00"):
+        register(single, single)
+
+
+def test_a_slab_that_shows_less_than_half_of_a_head_is_judged_by_the_whole_head(visits):
+    (first, _), _ = visits
+    coarse = nib.Nifti1Image(first.voxels, AFFINE).slicer[::4, ::4, ::2]
+    head, slab = (Scan(np.asarray(each.dataobj), each.header) for each in (coarse, coarse.slicer[:, :, 14:19]))
+    with pytest.raises(ScanError, match=r"could not be registered to .*more than 0\.5"):
+        register(head, slab)
 
 
 def test_points_beyond_the_later_scan_do_not_count(visits):
