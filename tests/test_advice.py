@@ -47,7 +47,7 @@ OF_BIDS = {
     "planar3d.networks.registry.refuse_other_sizes": "another recipe can be named without --set",
     "planar3d.networks.registry._what_it_is": "advises how to train",
 }
-GEOMETRY = "planar3d.scans.volume._read"
+GEOMETRY = "planar3d.scans.volume.read_volume"
 OF_ONE = {
     BIDS: OF_BIDS,
     "info": {GEOMETRY: "opens a model, whose targets could read label maps"},

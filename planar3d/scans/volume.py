@@ -110,7 +110,7 @@ def read_scan(
     Raises:
         ScanError: the file is missing, damaged, not a single volume, without geometry, or without usable intensities.
     """
-    scan = _read(path, like, assume_affine, f"a single grey-scale {contrast} volume", flat)
+    scan = read_volume(path, like, assume_affine, f"a single grey-scale {contrast} volume", flat)
     refuse(scan, faults_of_contrast(scan))
     return scan
 
@@ -188,12 +188,18 @@ def on_grid_of(scan: Scan, mask: Scan, kind: Literal["mask", "image"] = "mask") 
 
 def _read_on(scan: Scan | None, path: str | Path, assume_affine: bool | None, needed: str, flat: bool = False) -> Scan:
     flat |= scan is not None and scan.voxels.shape[2] == 1
-    found = _read(path, scan, assume_affine, needed, flat)
+    found = read_volume(path, scan, assume_affine, needed, flat)
     return found if scan is None else on_grid_of(scan, found)
 
 
-def _read(path: str | Path, like: Scan | None, assume_affine: bool | None, needed: str, flat: bool) -> Scan:
-    """Read voxels as float32 and check everything except contrast; without geometry they are stored like `like`."""
+def read_volume(
+    path: str | Path, like: Scan | None, assume_affine: bool | None, needed: str, flat: bool = False
+) -> Scan:
+    """Read voxels as float32 and check all but contrast; arguments and errors are those of `read_scan` and `read_mask`.
+
+    Args:
+        needed: the expected kind of file, for error messages.
+    """
     if not isinstance(path, str | os.PathLike):
         raise ScanError(
             f"A scan is a file's name or a planar3d.Scan; got {type(path).__name__}. Voxels become a scan with their "

@@ -102,6 +102,29 @@ def test_a_map_of_other_labels_or_voxels_is_refused(tmp_path, label, zoom, sente
         read_anatomy(tmp_path / "m.nii.gz")
 
 
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        (lambda labels: np.stack([labels, labels], -1), r"is 4-D .* a label map, a single volume"),
+        (lambda labels: labels[:, :, 40], "is 2-D"),
+        (lambda labels: np.where(labels == 2, 65538, labels), "has values from 0 to 65538; FreeSurfer's labels"),
+        (lambda labels: -labels, "has values from -515 to 0"),
+        (lambda labels: labels / np.float32(2), "whole numbers"),
+        (lambda labels: np.where(labels == 0, np.nan, labels).astype(np.float32), "has NaN or infinity in"),
+    ],
+)
+def test_what_is_no_map_of_labels_is_refused_by_what_it_is(tmp_path, changed, sentence):
+    """Labels beyond 16 bits became others, NaN and fractions too."""
+    nib.save(nib.Nifti1Image(changed(painted()), np.eye(4)), tmp_path / "m.nii")
+    with pytest.raises(ScanError, match=sentence):
+        read_anatomy(tmp_path / "m.nii")
+
+
+def test_a_map_of_one_volume_in_four_axes_is_read(anatomy, tmp_path):
+    nib.save(nib.Nifti1Image(painted()[..., None], np.eye(4)), tmp_path / "m.nii")
+    np.testing.assert_array_equal(read_anatomy(tmp_path / "m.nii").labels, anatomy.labels)
+
+
 def test_a_folder_without_maps_is_refused(tmp_path):
     with pytest.raises(DatasetError, match="has no label map"):
         read_anatomies(tmp_path)

@@ -14,7 +14,8 @@ from scipy.spatial.transform import Rotation
 
 from planar3d.errors import DatasetError, ScanError, untrusted
 from planar3d.files import written_beside
-from planar3d.scans.readers import reader_of
+from planar3d.scans.checks import are_labels
+from planar3d.scans.volume import read_volume
 
 # Tissues with similar signal in FLAIR, with their labels in FreeSurfer, and from 501 on in SynthSeg's maps of whole
 # heads. Its other tissues are fat near the skin and around the eyes, and muscle elsewhere; `read_anatomy` separates
@@ -163,20 +164,25 @@ def read_anatomy(path: str | Path) -> Anatomy:
     path = Path(path)
     if path.suffix == ".npz":
         return Anatomy.load(path)
-    header, voxels = reader_of(path).read(path, "a label map, a single volume of whole numbers,")
-    affine = header.get_best_affine()
-    spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    if voxels.ndim != 3 or np.abs(spacing - 1).max() > 0.02:
-        sizes = " × ".join(f"{mm:g}" for mm in spacing)
+    scan = read_volume(path, None, None, "a label map, a single volume of whole numbers,")
+    if np.abs(np.array(scan.spacing) - 1).max() > 0.02:
+        sizes = " × ".join(f"{mm:g}" for mm in scan.spacing)
         raise ScanError(f"{path} has voxels of {sizes} mm; anatomies must have 1 mm. Resample it (nearest neighbour).")
-    image = nib.as_closest_canonical(nib.Nifti1Image(np.rint(voxels).astype(np.int16), affine))
+    labels = np.rint(scan.voxels)
+    if not are_labels(scan.voxels, labels, np.iinfo(np.int16).max):
+        low, high = scan.limits
+        raise ScanError(
+            f"{path} has values from {low:g} to {high:g}; FreeSurfer's labels for a head are whole numbers. "
+            "Name another file."
+        )
+    image = nib.as_closest_canonical(nib.Nifti1Image(labels.astype(np.int16), scan.affine))
     found = np.asarray(image.dataobj)
     table = np.full(max(1024, int(found.max()) + 1), 255, np.uint8)
-    for index, labels in enumerate(_LABELS.values()):
-        table[list(labels)] = index
-    tissues = table[np.maximum(found, 0)]
-    if found.min() < 0 or tissues.max() == 255:
-        unknown = np.unique(found[(tissues == 255) | (found < 0)])[:5].tolist()
+    for index, alike in enumerate(_LABELS.values()):
+        table[list(alike)] = index
+    tissues = table[found]
+    if tissues.max() == 255:
+        unknown = np.unique(found[tissues == 255])[:5].tolist()
         raise ScanError(f"{path} has the labels {unknown}, which are not FreeSurfer's for a head. Remove them.")
     brain = np.flatnonzero(BRAIN[tissues].any(axis=(0, 1)))
     if not len(brain):
