@@ -276,7 +276,7 @@ def test_prepare_and_train_make_the_same_run_folder_as_crossval(run, data, tmp_p
     ("words", "sentence"),
     [
         (["crossval", "--data", "absent", "--out", "run"], "absent does not exist"),
-        (["crossval", "--data", "DATA", "--out", "run", "--recipe", "papier"], "neither a file nor one of"),
+        (["crossval", "--data", "DATA", "--out", "run", "--recipe", "papier"], "dx-released. Did you mean paper?"),
         (["crossval", "--data", "DATA", "--out", "run", "--set", "epoch=3"], "no field 'epoch'"),
         (["crossval", "--data", "DATA", "--out", "run", *SETTINGS, "--only", "7"], "Fold 7 does not exist"),
         (["crossval", "--data", "DATA", "--out", "run", *SETTINGS, "--folds", "9"], "Choose 2 folds"),

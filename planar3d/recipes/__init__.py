@@ -7,6 +7,7 @@ from planar3d.files import parse_json
 from planar3d.recipes import messaoudi2020, messaoudi2023, wacker2019
 from planar3d.recipes.kolarik2020 import DEMO, INFLATED, MODERN, PAPER, RELEASED
 from planar3d.recipes.recipe import Recipe
+from planar3d.sections import meant
 
 # All recipes of the other papers' files.
 _OTHERS = [made for paper in (wacker2019, messaoudi2020, messaoudi2023) for made in vars(paper).values()]
@@ -30,7 +31,8 @@ def find_recipe(name_or_file: str) -> Recipe:
         return RECIPES[name_or_file]
     path = Path(name_or_file)
     if not path.is_file():
-        raise RecipeError(f"Recipe {name_or_file!r} is neither a file nor one of: {', '.join(RECIPES)}.")
+        near = meant(name_or_file, RECIPES)
+        raise RecipeError(f"Recipe {name_or_file!r} is neither a file nor one of: {', '.join(RECIPES)}.{near}")
     try:
         content = parse_json(path)
     except ValueError as error:
