@@ -22,6 +22,7 @@ from planar3d.errors import RunError
 _WRITING = ".writing-"  # prefix of temporary files and folders
 _ADDED = len(_WRITING) + 8 + 1  # bytes of this prefix, with the random part and a hyphen
 _FULL = 2**16  # bytes; with less free space, a failed write counts as a full disk
+_FIX = "Fix it; if planar3d wrote it, you can also delete it to create it again."
 
 
 @contextmanager
@@ -223,16 +224,14 @@ def read_rows(path: str | Path) -> list[dict[str, str]]:
         raise RunError(f"{path} is not a table in UTF-8 ({error}). Delete it to create it again.") from None
 
 
-def read_json(path: str | Path, made: Callable[[Any], Any] = lambda content: content) -> Any:
+def read_json(path: str | Path, made: Callable[[Any], Any] = lambda content: content, advice: str = _FIX) -> Any:
     """What is `made` of a JSON file's content; a `RunError` names a file that is damaged or has another form."""
     found = "is not readable as JSON"
     try:
         content, found = parse_json(path), "is not in the form that planar3d writes"
         return made(content)
     except (AttributeError, LookupError, TypeError, ValueError) as error:
-        raise RunError(
-            f"{path} {found} ({error}). Fix it; if planar3d wrote it, you can also delete it to create it again."
-        ) from error
+        raise RunError(f"{path} {found} ({error}). {advice}") from error
 
 
 def parse_json(path: str | Path) -> Any:

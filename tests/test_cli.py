@@ -75,7 +75,7 @@ def published(model, tmp_path_factory):
 @pytest.fixture
 def name(published, monkeypatch):
     """The open model's name, which for this test stands for a tiny file with the digest of that."""
-    line = PublishedModel(published.name, file_sha256(published), None, "CC BY 4.0")
+    line = PublishedModel(published.name, file_sha256(published), 1, "CC BY 4.0")
     monkeypatch.setattr(published_models, "published_models", lambda: {"ms-flair-open": line})
     monkeypatch.setenv("PLANAR3D_WEIGHTS", str(published.parent))
     return "ms-flair-open"

@@ -185,11 +185,9 @@ def segment(
         scan: a NIfTI file or a `Scan`; for models of several images, a case or a dictionary of images by name.
         model: a weights file or the name of a published model; or a network and its recipe, as from `load_network`; or
             a list of models for averaging, see `Segmenter`.
-        recipe: overrides the recipe in the weights file.
-        batch_size: windows per batch.
+        recipe, method, engine, precision, batch_size: as in `Segmenter`.
         assume_affine: accept a file without geometry, see `read_scan`.
         progress: called with the number of windows done and their total.
-        method, engine, precision: see `predictor`.
 
     Returns:
         A mask uint8 {0, 1}, or a label map, with the input's shape, affine, codes and zooms.

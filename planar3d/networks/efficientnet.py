@@ -82,8 +82,7 @@ def EfficientNet(
     Args:
         variant: `"b0"` to `"b7"`.
         input_shape: (rows, cols, channels), any number of channels; rows and cols may be None.
-        include_top: whether pooling and the dense layer `predictions` follow.
-        classes: outputs of `predictions`.
+        include_top, classes: whether pooling and the dense layer `predictions` follow, and its outputs.
         norm: `"batch"`, or `"instance"`: each channel of a sample separately, with scale and offset.
         epsilon, momentum: of the normalization; 1e-3 and 0.99 in keras.applications, 1e-5 and 0.9 by torch's defaults.
         padding: padding of strided convolutions: `"same"` as in TensorFlow, at the end for even sizes, with which

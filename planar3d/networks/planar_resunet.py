@@ -101,7 +101,10 @@ def PlanarResUNet(
             f"decoder_filters={own.decoder_filters}: the encoder has {number} levels above its coarsest, and each "
             "needs a number, deepest first."
         )
-    x = _bridge(levels.coarsest, own.bridge_filters)
+    y = levels.coarsest
+    for layer in ("conv51", "conv52"):
+        y = layers.Conv3D(own.bridge_filters, (1, 3, 3), padding="same", activation="relu", name=layer)(y)
+    x = layers.Concatenate(name="conc52")([levels.coarsest, y])
     depths = (levels.first_kernel, *(3,) * (number - 1))
     above = zip(own.decoder_filters, reversed(levels.skips), levels.ups, depths, strict=True)
     for level, (filters, skip, up, depth) in enumerate(above, start=_FIRST_LEVEL):
@@ -139,13 +142,6 @@ def dilated_residual_level(
     )(joined)
     y = layers.Conv3D(filters, kernel, padding="same", activation="relu", name=f"conv{level}2")(y)
     return layers.Concatenate(name=f"conc{level}2")([joined, y])
-
-
-def _bridge(x: Any, filters: int) -> Any:
-    y = x
-    for name in ("conv51", "conv52"):
-        y = layers.Conv3D(filters, (1, 3, 3), padding="same", activation="relu", name=name)(y)
-    return layers.Concatenate(name="conc52")([x, y])
 
 
 def _kernels(mapping: str, alpha: Sequence[float] | None, depth: int) -> KernelMapping:

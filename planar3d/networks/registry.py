@@ -202,28 +202,27 @@ def refuse_other_ends(network: keras.Model, recipe: Recipe) -> None:
 def refuse_misfit(network: keras.Model, arrays: Mapping[str, np.ndarray], path: Path) -> None:
     """Raise a `WeightsError` that describes the arrays, if their layers are not the network's."""
     wanted, layers = set(layers_with_weights(network)), {name.rpartition("/")[0] for name in arrays}
-    if layers != wanted:
-        raise WeightsError(f"{path} {_what_it_is(network, wanted, layers, arrays)}")
-
-
-def _what_it_is(network: keras.Model, wanted: set[str], layers: set[str], arrays: Mapping[str, np.ndarray]) -> str:
+    if layers == wanted:
+        return
+    kernels = {name.removesuffix("/kernel"): array for name, array in arrays.items() if name.endswith("/kernel")}
+    dense = sorted(layer for layer, kernel in kernels.items() if kernel.ndim == 2)
     if layers <= VGG16.kernel_shapes.keys():
-        return (
+        found = (
             f"has only an encoder ({listed(sorted(layers))}); a trained {network.name} with its decoder is needed. "
             "Train one that starts from this encoder (--set encoder_weights=FILE), or name another file."
         )
-    kernels = {name.removesuffix("/kernel"): array for name, array in arrays.items() if name.endswith("/kernel")}
-    dense = sorted(layer for layer, kernel in kernels.items() if kernel.ndim == 2)
-    if dense:
-        return (
+    elif dense:
+        found = (
             f"has a classification network (with the dense layers {listed(dense)}); a trained {network.name} is "
             "needed. Its convolutions can initialize one (--set encoder_weights=FILE)."
         )
-    return (
-        f"has another network: of the {counted(wanted, 'layer')} of {network.name} it lacks "
-        f"{listed(sorted(wanted - layers))}; it has others: {listed(sorted(layers - wanted))}. Name a file trained by "
-        "planar3d."
-    )
+    else:
+        found = (
+            f"has another network: of the {counted(wanted, 'layer')} of {network.name} it lacks "
+            f"{listed(sorted(wanted - layers))}; it has others: {listed(sorted(layers - wanted))}. Name a file trained "
+            "by planar3d."
+        )
+    raise WeightsError(f"{path} {found}")
 
 
 def _text(value: Any) -> str:

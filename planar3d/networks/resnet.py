@@ -41,8 +41,7 @@ def ResNet50(input_shape: InputShape = (224, 224, 3), include_top: bool = True, 
 
     Args:
         input_shape: (rows, cols, channels); rows and cols may be None.
-        include_top: whether pooling and the dense layer `predictions` follow.
-        classes: outputs of `predictions`.
+        include_top, classes: whether pooling and the dense layer `predictions` follow, and its outputs.
 
     Returns:
         A model from (batch, rows, cols, channels), (x / 255 - mean) / std of ImageNet's RGB, to logits

@@ -56,9 +56,7 @@ def segment_all(
     in preparation, one in the network, and one being written.
 
     Args:
-        inputs: scans, series, folders, data sets and tables; see `find_inputs`.
-        model: a weights file, the name of a published model, or an open one; or several, see `Segmenter`.
-        asked: how to segment, and which further outputs to write.
+        inputs, model: as in `find_inputs` and `Segmenter`.
         notify: called with one line per scan, in the order of the inputs.
         takes: whether this process takes a scan, by its name, as `takes_part`; default: all.
         cluster: workers that segment the scans, see `run_tasks`; default: this process.

@@ -34,7 +34,6 @@ def write_cohort_tables(folder: Path, records: Records, failed: Mapping[str, str
     """Write `scans.csv` and `lesions.csv` of all segmented scans of a folder.
 
     Args:
-        records: those in the folder.
         failed: why other scans were not segmented, by path; they have their own rows, unless an earlier mask exists.
 
     Returns:

@@ -30,11 +30,10 @@ def score_masks(
     A mask belongs to the case of the image that it was made from, or to the case with the name of its scan.
 
     Args:
-        masks: the folder.
         data: a data set with label maps, see `find_cases`.
         notify: gets one line per mask and target, one for each mask that is not scored, and one for all cases
             without a mask.
-        assume_affine: as in `read_mask`, for the label maps.
+        assume_affine: as in `read_scan`, for the label maps.
         out: gets the rows as CSV; measures that not all targets have are empty for others.
 
     Returns:

@@ -23,8 +23,7 @@ def prepare_scans(run: Run, notify: Notify, assume_affine: bool = False, cluster
     """Prepare every scan of the run that is not prepared yet, waiting for scans of other processes.
 
     Args:
-        assume_affine: as in `read_scan`.
-        cluster: workers that prepare the scans, see `run_tasks`; default: this process.
+        assume_affine, cluster: as in `read_scan` and `run_tasks`; without a cluster, this process prepares the scans.
 
     Raises:
         ScanError: a scan or mask cannot be used; scans before it stay prepared.

@@ -4,8 +4,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from planar3d.errors import RunError
-from planar3d.files import parse_json
+from planar3d.files import parse_json, read_json
 
 _NUMBER, _HUGE = int | float, 1e99  # beyond which numbers cannot be written and drawn
 _LESION = {
@@ -40,6 +39,7 @@ _FORM: dict[str, Any] = {
     "scan_stamp?": str,
 }
 _PARTS = "scan", "model", "result", "files"
+_ADVICE = "If it is the record of a mask, delete it with all other outputs of the scan, and run predict again."
 # Of the notes of an output folder, by the first word of their names: requested scans, and why one was not segmented.
 _NOTES: dict[str, Any] = {
     "asked": [{"path": str, "problem": str, "record": str, "mask": str}],
@@ -53,18 +53,14 @@ def read_record(path: Path) -> dict[str, Any] | None:
     Raises:
         RunError: the file is damaged, or a record that was changed into another form.
     """
-    found = "is not readable as JSON"
-    try:
-        content, found = parse_json(path), "is not in the form that planar3d writes"
+
+    def record_in(content: Any) -> dict[str, Any] | None:
         if not isinstance(content, dict) or not all(isinstance(content.get(part), dict) for part in _PARTS):
             return None
         _check(content, _FORM, "")
-    except ValueError as error:
-        raise RunError(
-            f"{path} {found} ({error}). If it is the record of a mask, delete it with all other outputs of the scan, "
-            "and run predict again."
-        ) from error
-    return content
+        return content
+
+    return read_json(path, record_in, _ADVICE)
 
 
 def read_note(path: Path) -> Any:

@@ -59,9 +59,7 @@ def reproduce(
     Args:
         folds: as in `folds_for`.
         only: folds to run, e.g. `"2,4"`; default: all.
-        assume_affine: accept scans without geometry, see `read_scan`.
-        cluster: workers that run the folds, see `run_tasks`; default: this process.
-        devices: for training a fold, see `choose_devices`.
+        assume_affine, cluster, devices: as in `read_scan`, `run_tasks` and `choose_devices`.
 
     Source: Kolarik 2020, sections 3 and 4.
     """
@@ -95,8 +93,7 @@ def demonstrate(
 
     Args:
         out: the run folder; the phantom is written beside it.
-        only: as in `reproduce`; default: the demonstration's.
-        devices: as in `reproduce`.
+        only, devices: as in `reproduce`; default: the demonstration's folds.
 
     Raises:
         FoldsError: the folds do not exist; nothing is written.

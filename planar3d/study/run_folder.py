@@ -73,7 +73,6 @@ def start_run(
     """Create a run folder, or continue in one with the same recipe, scans and folds.
 
     Args:
-        folder: created if it does not exist.
         dataset: the cases; their paths are written to folds.json.
         notify: gets a message when waiting for another process that is starting a run there.
 

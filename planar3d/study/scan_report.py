@@ -31,10 +31,8 @@ def write_scan_report(
 
     Args:
         record: the content of the JSON file beside the mask.
-        scan: the intensities; stored in any orientation.
-        mask: the predicted mask on the grid of the scan.
-        probability: lesion probabilities on the grid of the scan, for display.
-        targets: boolean masks of the targets by name, on the mask's grid; None for lesions only.
+        mask, probability: on the grid of the scan, which may have any orientation.
+        targets: boolean masks of the targets by name, on that grid; None for lesions only.
         noun: word for a connected component of the mask.
 
     Raises:

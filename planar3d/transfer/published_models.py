@@ -24,8 +24,8 @@ class PublishedModel:
     """A line of the table of published models."""
 
     file: str  # the name of its weights file
-    sha256: str | None  # the file's digest; None if there is none yet, and then the file is not checked
-    bytes: int | None  # that file's size
+    sha256: str  # the file's digest
+    bytes: int  # that file's size
     licence: str  # of the weights
     installed: bool = True  # whether the package includes it; earlier versions are loaded from a folder or a download
     release: str | None = None  # download location, in the form of PLANAR3D_RELEASE; None without one
@@ -69,35 +69,28 @@ def find_model(model: str | os.PathLike[str]) -> Path:
     for folder in [*([Path(named).expanduser()] if named else []), _INSTALLED, _CHECKOUT, cache_folder()]:
         path = folder / table[name].file
         if path.is_file():
-            digest = table[name].sha256
-            wrong = fault(path, f"sha256:{digest}") if digest else None
-            if wrong is None:
-                return path
-            raise WeightsError(
-                f"{path} is not the published model {name}: {wrong}. It is damaged or another version; get it again "
-                "and replace this file, or use it anyway by giving its path."
-            )
+            if wrong := fault(path, f"sha256:{table[name].sha256}"):
+                raise WeightsError(
+                    f"{path} is not the published model {name}: {wrong}. It is damaged or another version; get it "
+                    "again and replace this file, or use it anyway by giving its path."
+                )
+            return path
     return _downloaded(name, table[name])
 
 
 def _downloaded(name: str, published: PublishedModel) -> Path:
     release = os.environ.get("PLANAR3D_RELEASE") or published.release
     path = cache_folder() / published.file
-    if not release:
-        reason = "neither PLANAR3D_RELEASE nor the table of published models has an address to download it from"
-    elif published.sha256 is None:
-        reason = "this version of planar3d does not know its digest, which a download needs"
-    else:
-        url = f"{_address(release)}/{published.file}"
+    reason = "neither PLANAR3D_RELEASE nor the table of published models has an address to download it from"
+    if release:
         try:
-            download(url, path, f"sha256:{published.sha256}")
+            download(f"{_address(release)}/{published.file}", path, f"sha256:{published.sha256}")
             return path
         except WeightsError as error:
             reason = str(error).removesuffix(".")
-    size = f" ({published.bytes / 1e6:.1f} MB)" if published.bytes else ""
     raise WeightsError(
-        f"The published model {name} is not on this machine, and {reason}. Put {published.file}{size} into "
-        f"{path.parent}, or into a folder named by PLANAR3D_WEIGHTS."
+        f"The published model {name} is not on this machine, and {reason}. Put {published.file} "
+        f"({published.bytes / 1e6:.1f} MB) into {path.parent}, or into a folder named by PLANAR3D_WEIGHTS."
     )
 
 

@@ -214,7 +214,7 @@ def test_a_linked_or_pickled_file_is_refused_under_its_name_as_well(published, m
         del variables["0"]
         variables["0"] = h5py.ExternalLink(published, "/layers/conv3d/vars/0")
     pickled.write_bytes(pickle.dumps(Trap()))
-    table = {path.name: PublishedModel(path.name, file_sha256(path), None, "none") for path in (linked, pickled)}
+    table = {path.name: PublishedModel(path.name, file_sha256(path), 1, "none") for path in (linked, pickled)}
     monkeypatch.setattr(published_models, "published_models", lambda: table)
     monkeypatch.setenv("PLANAR3D_WEIGHTS", str(tmp_path))
     with pytest.raises(WeightsError, match=r"layers/conv3d/vars/0 is a link"):

@@ -82,15 +82,6 @@ def test_a_download_of_another_digest_is_refused_and_not_kept(places, table):
     assert list(places[-2].iterdir()) == []
 
 
-def test_a_model_without_a_digest_is_taken_from_a_folder_and_not_downloaded(places, table):
-    table["tiny"] = PublishedModel(FILE, None, None, "CC BY 4.0")
-    (places[-1] / FILE).write_bytes(CONTENT)
-    with pytest.raises(WeightsError, match="does not know its digest"):
-        find_model("tiny")
-    (places[1] / FILE).write_bytes(b"anything")
-    assert find_model("tiny") == places[1] / FILE
-
-
 @pytest.mark.parametrize(
     ("variable", "value", "reason"),
     [
