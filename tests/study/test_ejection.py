@@ -59,6 +59,14 @@ def test_a_piece_of_cavity_elsewhere_in_the_image_is_not_the_apex():
     assert one.length == other.length and biplane_volume(one, one) == biplane_volume(other, other)
 
 
+def test_the_axis_ends_at_the_border_of_a_pixel_and_a_valve_may_lie_at_the_border_of_the_image():
+    labels = np.full((15, 40), 2, np.uint8)
+    labels[4:11, :30] = 1
+    found = left_ventricle(labels, SPACING)
+    eighth = 3 / 8  # from the center of a pixel to that of its last quarter
+    assert found.length == pytest.approx(math.hypot((3 + eighth) * SPACING[0], (29 + eighth) * SPACING[1]))
+
+
 def test_what_cannot_be_measured_is_undefined():
     cavity_alone = np.where(half_ellipse(20, 60) == 1, 1, 0)
     for labels in (np.zeros((9, 9), np.uint8), cavity_alone, np.full((9, 9), 2)):
@@ -76,3 +84,5 @@ def test_agreement_is_that_of_textbooks_over_the_hearts_that_both_measured():
     assert agreed["bias"] == pytest.approx(5 / 3) and agreed["mean absolute difference"] == pytest.approx(3)
     assert agreed["standard deviation"] == pytest.approx(math.sqrt(((other - one - 5 / 3) ** 2).sum() / 2))
     assert all(map(math.isnan, agreement([], []).values())) and math.isnan(agreement([1, 1], [2, 3])["correlation"])
+    with np.errstate(all="raise"):
+        assert math.isnan(agreement([2, 3], [1, 1])["correlation"])

@@ -155,10 +155,19 @@ def test_a_fold_that_was_copied_from_another_run_is_not_reported(make_run):
     write_metadata(weights, {RECIPE: recipe.changed(epochs=7).to_json()})
     with pytest.raises(RunError, match=r"was trained with another training than recipe\.json has\. Move .*fold-2 back"):
         read_results(run)
+    trained = [fold.trained(recipe.training.samples.validates) for fold in open_run(run).folds]
+    for data in trained[:2]:
+        write_metadata(weights, {RECIPE: recipe.to_json(), CARD: {"data": data}})
+        if data == trained[0]:
+            with pytest.raises(RunError, match=r"was trained on .*, but fold 2 of this run on"):
+                read_results(run)
+    read_results(run)
     weights.unlink()
-    shutil.copy(run / "fold-1/scores.csv", run / "fold-2/scores.csv")
-    with pytest.raises(RunError, match="scores of scan00, scan10, scan20, which fold 2 of this run does not test"):
-        read_results(run)
+    scores = (run / "fold-1/scores.csv").read_text()
+    for table in (scores, scores.replace(",1,", ",2,")):
+        (run / "fold-2/scores.csv").write_text(table)
+        with pytest.raises(RunError, match="scores of scan00, scan10, scan20, which fold 2 of this run does not test"):
+            read_results(run)
     (run / "fold-2").rename(run / "fold-4")
     with pytest.raises(RunError, match="which fold 4 of this run does not test"):
         read_results(run)
