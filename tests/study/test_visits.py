@@ -116,6 +116,16 @@ def test_a_change_of_exactly_a_quarter_is_stable_at_every_voxel_size():
             assert [each.change for each in compare_lesions(*pair, np.eye(4))] == ["stable"]
 
 
+def test_a_lesion_of_one_thick_voxel_is_that_of_eight_thin_ones():
+    thick = np.zeros((3, 3, 3), np.uint8)
+    thick[1, 1, 1] = 1
+    thin, affine = thick.repeat(2, 0).repeat(2, 1).repeat(2, 2), np.diag([2.0, 2, 2, 1])
+    affine[:3, 3] = -0.5
+    masks = (thick, np.diag([4.0, 4, 4, 1])), (thin, affine)
+    first, second = (Scan(mask, nib.Nifti1Image(mask, affine).header) for mask, affine in masks)
+    assert [change.change for change in compare_lesions(first, second, np.eye(4))] == ["stable"]
+
+
 @pytest.mark.parametrize(
     ("volumes", "shown", "change"),
     [
@@ -158,6 +168,7 @@ def test_the_command_writes_what_changed_and_a_page_of_both(visits, tmp_path):
     assert "by more than 25 % of the larger volume and by more than 0.01 ml" in page
     assert content["warnings"] == [] and 'class="warning"' not in page
     assert content["baseline"]["mask"] == str(paths[1])
+    assert content["baseline"]["volume_ml"] == pytest.approx(sum(each["baseline_ml"] for each in content["lesions"]))
     other = ["compare", paths[2], paths[0], "--masks", paths[3], paths[1], "--out", tmp_path / "out"]
     refused = CliRunner().invoke(app, [str(word) for word in other])
     assert isinstance(refused.exception, RunError)
