@@ -202,6 +202,18 @@ def test_each_picture_shows_its_lesion_also_one_between_the_slices_of_the_other_
     assert told in (tmp_path / "few/comparison.html").read_text()
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 0, 2), (1, 2, 0)])
+def test_a_picture_lies_in_the_slices_with_front_above_and_right_at_its_right(monkeypatch, order):
+    monkeypatch.setattr(visits_module, "_picture", lambda visits, plane: plane)
+    affine = AFFINE[:, [*order, 3]]  # of axial, transposed, and sagittal slices
+    scan = Scan(np.zeros((5, 6, 7)), nib.Nifti1Image(np.zeros((5, 6, 7)), affine).header)
+    change = visits_module.Change("new", (1,), (), 1.0, 0.0, (1.0, 2.0, 3.0))
+    (plane,) = visits_module._pictures([(scan, scan, np.eye(4))], [change])
+    np.testing.assert_allclose(plane[:, 18, 18], (1, 2, 3, 1))
+    np.testing.assert_allclose(plane[:, -1, 18] - plane[:, 0, 18], (0, 72, 0, 0), atol=1e-9)
+    np.testing.assert_allclose(plane[:, 18, -1] - plane[:, 18, 0], (72, 0, 0, 0), atol=1e-9)
+
+
 def test_two_patients_are_compared_with_a_warning(visits, tmp_path):
     pytest.importorskip("matplotlib")
     coarse = [scan.voxels[::2, ::2, ::2] for scan in visits[0]]
