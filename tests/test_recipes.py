@@ -254,6 +254,7 @@ def test_settings_are_read_as_their_field_s_type():
         ("preparation=slices", "preparation='slices' is unknown; choose one of: 'sagittal-cube', 'axial-slices'"),
         ("preparation=axial-slices", "'axial-slices', scans differ in their number of slices"),
         ("validation=none", "there is no val_loss; choose a validation, or monitor='last'"),
+        ("samples=crops", "without validation there is no val_loss"),
         ("watched=val_dice", "there is no val_dice; choose a validation, or watched='loss'"),
         ("watched=val_los", "watched='val_los' is unknown; choose one of: 'loss', 'dice', 'val_loss', 'val_dice'"),
         ("self=3", "no field 'self'"),

@@ -11,6 +11,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from ml_dtypes import bfloat16
 
 from planar3d.errors import RunError
 from planar3d.files import read_json, read_rows, write_csv, write_json, written_beside
@@ -77,6 +78,8 @@ def save(folder: Path, network: keras.Model, optimizer: keras.optimizers.Optimiz
     """
     write_csv(folder / "history.csv", HISTORY_COLUMNS, progress.history)
     arrays = {name: keras.ops.convert_to_numpy(v) for name, v in _named(network, optimizer).items()}
+    # NumPy files do not support bfloat16.
+    arrays = {name: array.astype(np.float32) if array.dtype == bfloat16 else array for name, array in arrays.items()}
     arrays["progress"] = np.frombuffer(json.dumps(asdict(progress)).encode(), np.uint8)
     with written_beside(_backup(folder)) as temporary:
         np.savez(temporary, **arrays)
@@ -142,7 +145,7 @@ def _first_difference(variables: Mapping[str, keras.Variable], arrays: Mapping[s
     for name, variable in variables.items():
         if variable.shape != arrays[name].shape:
             return f"{name} has the shape {arrays[name].shape} in the checkpoint and {tuple(variable.shape)} now"
-        if arrays[name].dtype.kind not in "fiub" and variable.dtype != "bfloat16":  # which NumPy reads as bytes
+        if arrays[name].dtype.kind not in "fiub":
             return f"{name} has {arrays[name].dtype} instead of numbers in the checkpoint"
     return ""
 

@@ -13,8 +13,9 @@ from planar3d.training.checkpoint import HISTORY_COLUMNS, TrainingProgress, fini
 from planar3d.training.schedules import PlateauState
 
 
-def _network(value):
-    network = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), keras.layers.BatchNormalization()])
+def _network(value, width=3, dtype="float32"):
+    dense, norm = keras.layers.Dense(width, dtype=dtype, name="dense"), keras.layers.BatchNormalization(name="norm")
+    network = keras.Sequential([keras.Input((4,)), dense, norm], name="small")
     for variable in network.variables:
         variable.assign(np.full(variable.shape, value))
     optimizer = keras.optimizers.Adam()
@@ -42,7 +43,22 @@ def test_damaged_bytes_are_refused_with_a_sentence_and_fill_nothing(tmp_path):
             assert "cannot resume from" in str(error)
             for a, b in zip(before, network.variables, strict=True):
                 np.testing.assert_array_equal(a, b)
-    assert "refused" in outcomes
+    assert outcomes == {"refused", 3}
+
+
+def test_bf16_variables_are_restored_exactly(tmp_path):
+    save(tmp_path, *_network(1.5, dtype="bfloat16"), TrainingProgress(epoch=3))
+    network, optimizer = _network(2.0, dtype="bfloat16")
+    assert restore(tmp_path, network, optimizer).epoch == 3
+    assert network.variables[0].dtype == "bfloat16" and np.all(np.array(network.variables[0], float) == 1.5)
+
+
+def test_variables_of_another_shape_are_refused_and_fill_nothing(tmp_path):
+    save(tmp_path, *_network(1.0), TrainingProgress(epoch=3))
+    network, optimizer = _network(2.0, width=4)
+    with pytest.raises(RunError, match=r"dense/kernel has the shape \(4, 3\) in the checkpoint and \(4, 4\) now"):
+        restore(tmp_path, network, optimizer)
+    assert all(np.all(variable == 2) for variable in network.variables)
 
 
 def test_a_training_ends_also_where_a_user_has_put_a_file_beside_its_last_epoch(tmp_path):
@@ -126,3 +142,21 @@ def test_progress_of_another_form_and_variables_that_are_text_are_refused(tmp_pa
         np.savez(state, **arrays | other)
         with pytest.raises(RunError, match="cannot resume from"):
             restore(tmp_path, network, optimizer)
+
+
+class _Trap:
+    """Unpickling it raises the alarm."""
+
+    sprung = False
+
+    def __reduce__(self):
+        return setattr, (_Trap, "sprung", True)
+
+
+def test_pickled_variables_are_refused_and_not_unpickled(tmp_path):
+    network, optimizer = _network(2.0)
+    save(tmp_path, network, optimizer, TrainingProgress(epoch=3))
+    np.savez(tmp_path / "backup/state.npz", progress=np.array([_Trap()], object))
+    with pytest.raises(RunError, match="cannot resume from"):
+        restore(tmp_path, network, optimizer)
+    assert not _Trap.sprung

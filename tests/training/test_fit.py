@@ -1,5 +1,8 @@
 """Training stops, keeps, freezes and resumes as the recipe says."""
 
+from types import SimpleNamespace
+
+import h5py
 import keras
 import narrow_encoder
 import numpy as np
@@ -11,6 +14,7 @@ from planar3d.networks.weights_file import load_network
 from planar3d.recipes import MODERN, PAPER, RECIPES
 from planar3d.training.backends import make_deterministic
 from planar3d.training.crops import CropSamples
+from planar3d.training.devices import Devices
 from planar3d.training.features import FeatureSamples, check_cacheable, compute_features, decoder_of, encoder_of
 from planar3d.training.fit import compiled, fit
 from planar3d.training.initialization import initial_network
@@ -226,6 +230,49 @@ def test_a_run_is_not_resumed_with_another_network_or_from_damaged_bytes(scans, 
     state.write_bytes(state.read_bytes()[:-200])
     with pytest.raises(RunError, match=r"Training cannot resume from"):
         _train_small(scans, tmp_path)
+
+
+def _train_by_losses(losses, folder, recipe, notify=lambda text: None):
+    """Train one weight, which each epoch sets to its number, where the losses are given by epoch."""
+    given = keras.Input((1,))
+    network = keras.Model(given, keras.layers.Dense(1, "sigmoid", name="only")(given))
+    folder.mkdir(exist_ok=True)
+
+    def steps(trainer):
+        def train(inputs, targets, return_dict):
+            epoch = int(inputs[0]) + 1
+            network.layers[1].kernel.assign([[epoch]])
+            return {"loss": losses[epoch - 1], "dice": -losses[epoch - 1]}
+
+        return SimpleNamespace(optimizer=trainer.optimizer, train_on_batch=train, test_on_batch=train)
+
+    class Numbered:
+        def batch(self, numbers):
+            return numbers, numbers
+
+    recipe = recipe.changed(samples="crops", crops_per_epoch=1, epochs=len(losses))
+    progress = fit(
+        network, network, Numbered(), np.arange(1), np.arange(0), recipe, folder, notify, None, Devices(steps=steps)
+    )
+    return progress, [row["learning_rate"] for row in progress.history]
+
+
+@pytest.mark.parametrize(("monitor", "best"), [("loss", 3), ("dice", 3), ("last", 5)])
+def test_the_weights_kept_are_those_of_the_best_epoch_of_each_monitor(monitor, best, tmp_path, monkeypatch):
+    monkeypatch.setattr("planar3d.training.fit.save_weights", lambda network, path, *_: network.save_weights(path))
+    progress, _ = _train_by_losses([3.0, 4.0, 1.0, 1.0, 2.0], tmp_path, TINY.changed(monitor=monitor))
+    with h5py.File(tmp_path / "best.weights.h5") as kept:
+        assert kept["layers/dense/vars/0"][()] == best == progress.best_epoch
+
+
+def test_a_killed_run_keeps_what_its_plateau_has_waited(tmp_path, monkeypatch):
+    monkeypatch.setattr("planar3d.training.fit.save_weights", lambda network, path, *_: network.save_weights(path))
+    recipe = TINY.changed(schedule="plateau", plateau=2, factor=0.5, learning_rate=1.0, monitor="loss")
+    _, rates = _train_by_losses([3.0] * 6, tmp_path / "whole", recipe)
+    assert rates == [1, 1, 1, 0.5, 0.5, 0.25]
+    with pytest.raises(_KilledError):
+        _train_by_losses([3.0] * 6, tmp_path / "killed", recipe, _kill_after(2))
+    assert _train_by_losses([3.0] * 6, tmp_path / "killed", recipe)[1] == rates
 
 
 def test_the_trainer_trains_as_the_plain_network_does(scans, tmp_path, untraced):

@@ -1,6 +1,7 @@
 """Losses are those of the papers: cross-entropy minus Dice plus one, Dice by channel, and both."""
 
 import itertools
+from contextlib import nullcontext
 from functools import partial
 
 import keras
@@ -8,7 +9,19 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from planar3d.errors import RecipeError
+from planar3d.recipes import RECIPES
 from planar3d.training.losses import LOSSES, BceMinusDice, CrossEntropyAndDice, MultipleDice, soft_dice
+
+
+@pytest.mark.parametrize(("activation", "refused"), [("sigmoid", {1, 2, 3}), ("softmax", set())])
+def test_losses_that_need_exactly_one_class_are_refused_without_a_softmax_alone(activation, refused):
+    targets = next(recipe.targets for recipe in RECIPES.values() if recipe.targets.activation == activation)
+    losses = [MultipleDice(), MultipleDice("foreground"), CrossEntropyAndDice("foreground")]
+    losses += [CrossEntropyAndDice(cross_entropy="categorical"), CrossEntropyAndDice()]
+    for number, loss in enumerate(losses):
+        with pytest.raises(RecipeError, match="exactly one class") if number in refused else nullcontext():
+            loss.check_with(targets)
 
 
 def test_dice_of_binary_masks_is_equation_4():

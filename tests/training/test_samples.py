@@ -12,11 +12,12 @@ from planar3d.training.samples import ScanSamples, Windows, read_ahead
 SMALL = PAPER.changed(size=64)
 
 
-def test_windows_of_several_scans_are_those_of_each_scan():
+@pytest.mark.parametrize("stride", [8, 10])  # at stride 10, the last window extends beyond its scan
+def test_windows_of_several_scans_are_those_of_each_scan(stride):
     rng = np.random.default_rng(0)
     volumes = [rng.integers(0, 255, (64, 2, 2), np.uint8) for _ in range(3)]
-    windows = Windows(64, 3, 16, 8)
-    expected = np.concatenate([cut_windows(v) for v in volumes])
+    windows = Windows(64, 3, 16, stride)
+    expected = np.concatenate([cut_windows(v, stride=stride) for v in volumes])
     np.testing.assert_array_equal(windows.gather(volumes, range(len(windows))), expected)
 
 
