@@ -65,9 +65,9 @@ def participant(asked: argparse.Namespace) -> int:
     from planar3d.study.segmented import Asked
 
     participants = [label.removeprefix("sub-") for label in asked.participant_label]
-    absent = [label for label in participants if not (asked.bids_dir / f"sub-{label}").is_dir()]
-    if absent:
-        raise DatasetError(f"{asked.bids_dir} has no folder sub-{absent[0]}; name participants of the data set.")
+    for label in participants:
+        if not (asked.bids_dir / f"sub-{label}").is_dir():
+            raise DatasetError(f"{asked.bids_dir} has no folder sub-{label}; name participants of the data set.")
     sessions = [label.removeprefix("ses-") for label in asked.session_label]
     for label in sessions:
         if not any(asked.bids_dir.glob(f"sub-*/ses-{glob.escape(label)}")):

@@ -135,7 +135,7 @@ def _draw_curves(axes: "Axes", name: str, history: Mapping[str, np.ndarray]) -> 
 def _limits(name: str, histories: Mapping[int, Mapping[str, np.ndarray]]) -> tuple[float, float]:
     """Return one range for all folds; Dice starts at 0."""
     drawn = [values for history in histories.values() for n, values in history.items() if n in (name, f"val_{name}")]
-    values = np.concatenate(drawn) if drawn else np.empty(0)
+    values = np.concatenate([[], *drawn])
     values = values[np.isfinite(values)]
     low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
     low = low if name == "loss" else 0.0

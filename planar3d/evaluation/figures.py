@@ -10,7 +10,7 @@ import numpy as np
 
 from planar3d.extras import extra
 from planar3d.files import written_beside
-from planar3d.scans.head import upright
+from planar3d.scans.head import counts_along, upright
 from planar3d.scans.volume import Scan, on_grid_of
 from planar3d.wording import printable
 
@@ -121,7 +121,8 @@ def overlay(
     panel = float(np.clip(_OVERLAY_WIDTH * max(heights) / sum(widths), 2, 8))
     legend = {name: styles[name] for name in masks if name not in below}
     legend |= {"reference, paler": ("#FFFFFF" + _PALE, _BROAD)} if below else {}
-    abreast = _abreast(legend)
+    widest = max(min(len(name), _LEGEND_LETTERS) for name in legend)
+    abreast = max(1, int(_OVERLAY_WIDTH / (0.7 + 0.09 * widest)))  # inches per line, gaps and letter
     strip = _LEGEND_HEIGHT + _LEGEND_LINE * (math.ceil(len(legend) / abreast) - 1)
     height = panel + _TITLE_HEIGHT + strip
     figure = canvas(_OVERLAY_WIDTH, height)
@@ -170,17 +171,16 @@ def head_box(voxels: np.ndarray, low: float, high: float) -> tuple[slice, ...]:
     bright = voxels > low + 0.15 * (high - low)
     box = []
     for axis, size in enumerate(voxels.shape):
-        share = bright.mean(axis=tuple(other for other in range(3) if other != axis))
-        inside = np.flatnonzero(share > 0.01)
+        inside = np.flatnonzero(counts_along(bright, axis) / (bright.size // size) > 0.01)
+        first, last = inside[[0, -1]] if inside.size else (0, size)
         margin = size // 50 + 1
-        box.append(slice(max(0, inside[0] - margin), inside[-1] + 1 + margin) if inside.size else slice(0, size))
-    return tuple(slice(part.start, min(part.stop, size)) for part, size in zip(box, voxels.shape, strict=True))
+        box.append(slice(max(0, first - margin), min(last + 1 + margin, size)))
+    return tuple(box)
 
 
 def largest_slice(mask: np.ndarray, axis: int) -> int:
     """The slice along an axis with the largest part of a mask."""
-    areas = np.count_nonzero(mask, axis=tuple(other for other in range(3) if other != axis))
-    return int(np.argmax(areas))
+    return int(np.argmax(counts_along(mask, axis)))
 
 
 def _cut(volume: np.ndarray, view: View, index: int, head: tuple[slice, ...]) -> np.ndarray:
@@ -229,12 +229,6 @@ def shortened(name: str, letters: int) -> str:
     """A name of at most this many letters, without its middle if it has more: names differ at both ends."""
     text, half = printable(name), letters // 2
     return text if len(text) <= letters else f"{text[:half]}…{text[1 - half :]}"
-
-
-def _abreast(names: Iterable[str]) -> int:
-    """How many entries of a legend fit side by side, in inches per line, gaps and letter."""
-    widest = max(min(len(name), _LEGEND_LETTERS) for name in names)
-    return max(1, int(_OVERLAY_WIDTH / (0.7 + 0.09 * widest)))
 
 
 def _outline_legend(figure: "Figure", styles: Mapping[str, tuple[str, float]], abreast: int) -> None:

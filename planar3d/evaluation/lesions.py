@@ -42,7 +42,10 @@ def lesion_scores(reference: np.ndarray, prediction: np.ndarray, spacing: Grid) 
     reference_labels, reference_sizes = _lesions(reference[box], minimum_voxels)
     prediction_labels, prediction_sizes = _lesions(prediction[box], minimum_voxels)
     shape = (len(reference_sizes), len(prediction_sizes))
-    overlaps = _overlap_table(reference_labels, prediction_labels, shape)
+    # The common voxels of each pair: equal pairs are summed; lesion 1 is row or column 0.
+    common = (reference_labels > 0) & (prediction_labels > 0)
+    pairs = reference_labels[common] - 1, prediction_labels[common] - 1
+    overlaps = sparse.csr_matrix((np.ones(len(pairs[0]), int), pairs), shape=shape)
     detected = _count_detected(overlaps, reference_sizes, prediction_sizes)
     confirmed = _count_detected(overlaps.T.tocsr(), prediction_sizes, reference_sizes)
     sensitivity, precision = ratio(detected, shape[0]), ratio(confirmed, shape[1])
@@ -100,16 +103,6 @@ def _lesions(mask: np.ndarray, minimum_voxels: float) -> tuple[np.ndarray, np.nd
     kept = sizes > minimum_voxels
     kept[0] = False
     return np.where(kept, np.cumsum(kept), 0).astype(labels.dtype)[labels], sizes[kept]
-
-
-def _overlap_table(
-    reference_labels: np.ndarray, prediction_labels: np.ndarray, shape: tuple[int, int]
-) -> sparse.csr_matrix:
-    """Count the common voxels of each pair of lesions, without background; lesion 1 is row or column 0."""
-    common = (reference_labels > 0) & (prediction_labels > 0)
-    pairs = reference_labels[common] - 1, prediction_labels[common] - 1
-    # Equal pairs are summed.
-    return sparse.csr_matrix((np.ones(len(pairs[0]), int), pairs), shape=shape)
 
 
 def _count_detected(overlaps: sparse.csr_matrix, sizes: np.ndarray, other_sizes: np.ndarray) -> int:

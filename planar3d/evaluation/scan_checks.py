@@ -15,7 +15,7 @@ from planar3d.scans.volume import CORNER_TOLERANCE, Scan
 from planar3d.wording import is_or_are
 
 # Sizes of heads and extracted brains in mm: least and greatest, including children and long necks.
-_SIZES = {"width": (100, 250), "length": (120, 280)}
+_WIDTHS, _LENGTHS = (100, 250), (120, 280)
 _VOLUMES = (600, 9000)  # ml
 _BRAIN_HEIGHT = 100  # mm below the vertex that must be covered; whole adult brains need about 130
 _CUT = 20  # mm of a head that may be missing on a side
@@ -95,9 +95,8 @@ def contrast_of(head: Head) -> tuple[float, float]:
 
 def _field_of_view(checked: CheckedScan) -> Iterator[str]:
     width, length, height = checked.head.extent
-    sizes = {"width": width, "length": length}
-    fits = all(least <= sizes[name] <= most for name, (least, most) in _SIZES.items())
-    if not (fits and _VOLUMES[0] <= checked.head.volume_ml <= _VOLUMES[1]):
+    limits = ((width, _WIDTHS), (length, _LENGTHS), (checked.head.volume_ml, _VOLUMES))
+    if not all(least <= size <= most for size, (least, most) in limits):
         yield (
             f"The foreground measures {width:.0f} mm from right to left, {length:.0f} mm from front to back and "
             f"{height:.0f} mm in height, unlike a whole head. Check for another part of the body or a wrong voxel size."

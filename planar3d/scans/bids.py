@@ -11,7 +11,7 @@ from planar3d.errors import Planar3DError, ScanError
 from planar3d.files import parse_json, write_csv, write_json, write_text
 from planar3d.scans.image_files import files_within, is_scan, stem, suffix, why_unusable, without_copies
 from planar3d.scans.labels import Labels, names_of_labels
-from planar3d.scans.outputs import Outputs
+from planar3d.scans.outputs import BIDS, Outputs
 
 DESCRIPTION = "dataset_description.json"
 NOT_RAW = {"derivatives", "sourcedata", "code"}
@@ -80,23 +80,9 @@ def derivative_names(dataset: Path, scan: Path, out: Path, several: bool = False
     """
     within = scan.relative_to(dataset)
     label, mask = ("seg-targets", "dseg") if several else ("label-lesion", "mask")
-    stem = f"{entities(scan)}_{label}"
-    beside, figures = out / within.parent / stem, out / within.parts[0] / "figures" / stem
-    return Outputs(
-        record=Path(f"{beside}_{mask}.json"),
-        mask=Path(f"{beside}_{mask}.nii.gz"),
-        probability=Path(f"{beside}_probseg.nii.gz"),
-        lesions=Path(f"{beside}_lesions.tsv"),
-        overlay=Path(f"{figures}_overlay.png"),
-        report=Path(f"{figures}_report.html"),
-        dicom_seg=Path(f"{beside}_seg.dcm"),
-        dicom_sr=Path(f"{beside}_sr.dcm"),
-        label_tables=Path(f"{beside}_{mask}_itksnap.txt"),
-        fsleyes=Path(f"{beside}_{mask}_fsleyes.lut"),
-        freeview=Path(f"{beside}_{mask}_freeview.txt"),
-        same_format=Path(f"{beside}_{mask}.nii.gz"),
-        instances=out / within.parent / f"{entities(scan)}_seg-lesions_dseg.nii.gz",
-    )
+    place, figures = within.parent / entities(scan), Path(within.parts[0], "figures", entities(scan))
+    parts = {"entities": place, "beside": f"{place}_{label}", "figures": f"{figures}_{label}", "mask": mask}
+    return Outputs.within(out, BIDS, **parts)
 
 
 def entities(scan: Path) -> str:

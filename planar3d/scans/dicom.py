@@ -150,10 +150,8 @@ def choose_usable(
         The FLAIR scans, each with a note on the choice and the reason why it cannot be segmented, or empty texts; and
         the first problem of each folder that has none of them, by path.
     """
-    if problems and not any(one.is_flair for one in series):
-        chosen, note = list[DicomSeries](), ""
-    else:
-        chosen, note = choose_flair(series, place)
+    is_unknown = problems and not any(one.is_flair for one in series)
+    chosen, note = ([], "") if is_unknown else choose_flair(series, place)
     firsts = {path.parent: path for path in reversed(problems)}
     found = list[tuple[DicomSeries, str, str]]()
     for one in chosen:

@@ -57,7 +57,7 @@ def _convert(series: DicomSeries, place: Path) -> Path:
     source = series.images[0].path
     files, made = place / "dicom", place / "nifti"
     # The user's settings are ignored; volumes are neither cropped nor rotated.
-    options = ["-g", "i", "-b", "n", "-z", "n", "-x", "i", "-d", "0", "-f", "scan", "-o", str(made)]
+    options = ["-g", "i", "-b", "n", "-z", "n", "-x", "i", "-d", "0", "-f", "scan", "-o", str(made), str(files)]
     try:
         files.mkdir()
         made.mkdir()
@@ -66,13 +66,8 @@ def _convert(series: DicomSeries, place: Path) -> Path:
                 _copy(image, files / f"{number:06d}.dcm")
             else:
                 _copy_frames(image, files / f"{number:06d}")
-        run = subprocess.run(
-            [dcm2niix.bin, *options, str(files)],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_TIME_LIMIT,
-            check=False,
-        )
+        command = [dcm2niix.bin, *options]
+        run = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_TIME_LIMIT)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ScanError(f"{source}: series {series} could not be converted ({error}).") from None
     volumes = sorted(made.glob("*.nii"))

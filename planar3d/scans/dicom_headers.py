@@ -143,8 +143,10 @@ def read_header(path: Path) -> tuple[Any, DicomImage] | None:
                 raise ScanError(f"{path} is a deflated DICOM file; inflate it first, e.g. with gdcmconv --raw.")
         file.seek(0)
         header = filereader.read_partial(file, at_pixels, force=True, specific_tags=[*map(Tag, _TAGS.split())])
-    is_image = _holds_image(header) and not _NOT_MAGNITUDE.intersection(values_of(header, "ImageType"))
-    return (header, _image_of(path, header, stored)) if is_image else None
+    name = class_name(header)  # of a private class, the size tells; an image that lost its size is still one
+    is_image = "Image" in name.split() if name else bool(header.get("Rows") or header.get("Columns"))
+    is_magnitude = not _NOT_MAGNITUDE.intersection(values_of(header, "ImageType"))
+    return (header, _image_of(path, header, stored)) if is_image and is_magnitude else None
 
 
 def _stored(file: BinaryIO, length: int) -> int:
@@ -183,12 +185,6 @@ def values_of(header: Any, keyword: str) -> list[str]:
     if value is None or value == "":
         return []
     return [str(one) for one in value] if isinstance(value, MutableSequence) else [str(value)]
-
-
-def _holds_image(header: Any) -> bool:
-    """By its class or, where that is private or not said, by its size; an image that lost its size is still one."""
-    name = class_name(header)
-    return "Image" in name.split() if name else bool(header.get("Rows") or header.get("Columns"))
 
 
 def class_name(header: Any) -> str:

@@ -89,11 +89,12 @@ def group_folds(
             raise FoldsError(
                 f"{what}: a dictionary of names by scan is needed, {{'01016SACH': '01'}}; got {repr_of(names)}."
             )
-    if patients and (absent := sorted(groups.keys() - patients.keys())):
+    patients = patients or {scan: scan for scan in groups}
+    if absent := sorted(groups.keys() - patients.keys()):
         raise FoldsError(f"patients lacks {', '.join(absent)}; name the patient of every scan.")
     scans: dict[str, list[str]] = defaultdict(list)
     for scan in sorted(groups):
-        scans[patients[scan] if patients else scan].append(scan)
+        scans[patients[scan]].append(scan)
     members: dict[str, list[str]] = defaultdict(list)
     for patient, (first, *_) in scans.items():
         members[groups[first]].append(patient)
@@ -110,7 +111,7 @@ def group_folds(
         raise FoldsError(f"{what}: the largest group has {counted(largest, 'patient')}. {advice}")
     folds = []
     for tested in range(number):
-        test = {one for its in members.values() for p, one in enumerate(reversed(its)) if p % number == tested}
+        test = {one for its in members.values() for one in its[::-1][tested::number]}
         others = [one for one in scans if one not in test]
         train, validation = (others[:-1], others[-1:]) if len(others) > 1 else (others, [])
         parts = (train, validation, [one for one in scans if one in test])

@@ -103,7 +103,7 @@ class Head:
         """
         found = dict.fromkeys(SIDES, 0.0)
         for axis, (half, mm) in enumerate(zip(_HALF_AXES, self.spacing, strict=True)):
-            areas = self.inside.sum(axis=tuple(other for other in range(3) if other != axis))
+            areas = counts_along(self.inside, axis)
             shown = areas[areas > 0]
             for side, area in zip(SIDES[2 * axis :], shown[[0, -1]] if shown.size else (), strict=False):
                 found[side] = max(0.0, half * (1 - float(np.sqrt(1 - area / shown.max()))) - mm)
@@ -165,6 +165,11 @@ def box_of(mask: np.ndarray) -> tuple[slice, ...]:
     """The smallest box with all true voxels; empty if there is none."""
     boxes = ndimage.find_objects(mask.view(np.uint8))
     return boxes[0] if boxes else (slice(0, 0),) * mask.ndim
+
+
+def counts_along(mask: np.ndarray, axis: int) -> np.ndarray:
+    """Number of true voxels in each slice along one of three axes."""
+    return np.count_nonzero(mask, axis=tuple({0, 1, 2} - {axis}))
 
 
 def filled(mask: np.ndarray, in_slices: bool = False) -> np.ndarray:

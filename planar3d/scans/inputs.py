@@ -111,8 +111,7 @@ def read_input_images(item: ScanInput, assume_affine: bool = False, flat: bool =
     with reading(item.path):
         if item.images:
             return read_images(item.images, assume_affine, flat)
-        scan = read_scan(item.path, assume_affine) if item.series is None else read_dicom_series(item.series)
-        return {"flair": scan}
+        return {"flair": read_dicom_series(item.series) if item.series else read_scan(item.path, assume_affine)}
 
 
 def outputs_of(item: ScanInput, out: str | Path, several: bool = False) -> Outputs:

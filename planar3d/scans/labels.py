@@ -25,16 +25,13 @@ class Scale(NamedTuple):
     back: Callable[[np.ndarray], np.ndarray]
 
 
-def _log(probabilities: np.ndarray) -> np.ndarray:
-    # Softmax is invariant to a constant added to all logits, and so is the softmax of their mean.
-    return np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
-
-
-AS_GIVEN = Scale(lambda given: given, lambda given: given)
+_LOGITS = Scale(  # up to a constant for all, to which softmax is invariant, and so is the softmax of their mean
+    lambda given: np.log(np.maximum(given, np.finfo(np.float32).tiny)), lambda logits: special.softmax(logits, axis=-1)
+)
 # By `averaged` of the tiles, and by activation; a sigmoid in float32 saturates far above 0.
 SCALES: dict[str, dict[str, Scale]] = {
-    "probabilities": {"sigmoid": AS_GIVEN, "softmax": AS_GIVEN},
-    "logits": {"softmax": Scale(_log, lambda logits: special.softmax(logits, axis=-1))},
+    "probabilities": dict.fromkeys(("sigmoid", "softmax"), Scale(lambda given: given, lambda given: given)),
+    "logits": {"softmax": _LOGITS},
 }
 
 

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, get_type_hints
 
 from planar3d.errors import ScanError
 from planar3d.scans.dicom import DicomSeries
@@ -15,24 +15,35 @@ from planar3d.scans.tables import folded
 if TYPE_CHECKING:
     from planar3d.scans.inputs import ScanInput
 
+PLAIN, BIDS = 0, 1  # kinds of names
+
 
 @dataclass(frozen=True)
 class Outputs:
-    """The files of one scan."""
+    """The files of one scan, each with the patterns of its plain name and of that in a BIDS data set of derivatives."""
 
-    record: Path  # JSON; in a BIDS data set the sidecar of the mask
-    mask: Path  # on the scan's own grid
-    probability: Path  # of lesion, on the scan's own grid
-    lesions: Path  # a table with one line per lesion; tab-separated if its name ends in .tsv
-    overlay: Path  # a picture
-    report: Path  # a page
-    dicom_seg: Path  # the lesions as a DICOM Segmentation object
-    dicom_sr: Path  # their count and volumes as a DICOM structured report
-    label_tables: Path  # names and colours of its labels for ITK-SNAP
-    fsleyes: Path  # the same for FSLeyes
-    freeview: Path  # the same for FreeView
-    same_format: Path  # the mask in the scan's own format; the mask itself where that is NIfTI or DICOM
-    instances: Path  # the number of the lesion that each voxel is of, on the scan's own grid
+    record: Annotated[Path, "{name}.json", "{beside}_{mask}.json"]  # JSON; in a BIDS data set the sidecar of the mask
+    mask: Annotated[Path, "{name}_mask.nii.gz", "{beside}_{mask}.nii.gz"]  # on the scan's own grid
+    probability: Annotated[Path, "{name}_probability.nii.gz", "{beside}_probseg.nii.gz"]  # of lesion, on that grid
+    lesions: Annotated[Path, "{name}_lesions.csv", "{beside}_lesions.tsv"]  # a table with one line per lesion
+    overlay: Annotated[Path, "{name}_overlay.png", "{figures}_overlay.png"]  # a picture
+    report: Annotated[Path, "{name}_report.html", "{figures}_report.html"]  # a page
+    dicom_seg: Annotated[Path, "{name}_seg.dcm", "{beside}_seg.dcm"]  # the lesions as a DICOM Segmentation object
+    dicom_sr: Annotated[Path, "{name}_sr.dcm", "{beside}_sr.dcm"]  # count and volumes as a DICOM structured report
+    # Names and colours of its labels for ITK-SNAP, FSLeyes and FreeView.
+    label_tables: Annotated[Path, "{name}_mask_itksnap.txt", "{beside}_{mask}_itksnap.txt"]
+    fsleyes: Annotated[Path, "{name}_mask_fsleyes.lut", "{beside}_{mask}_fsleyes.lut"]
+    freeview: Annotated[Path, "{name}_mask_freeview.txt", "{beside}_{mask}_freeview.txt"]
+    # The mask in the scan's own format; the mask itself where that is NIfTI or DICOM.
+    same_format: Annotated[Path, "{name}_mask{own}", "{beside}_{mask}.nii.gz"]
+    # The number of the lesion that each voxel is of, on the scan's own grid.
+    instances: Annotated[Path, "{name}_instances.nii.gz", "{entities}_seg-lesions_dseg.nii.gz"]
+
+    @classmethod
+    def within(cls, folder: Path, kind: int, **parts: object) -> "Outputs":
+        """The places in a folder by one kind of pattern, with these parts."""
+        patterns = {name: each.__metadata__[kind] for name, each in get_type_hints(cls, include_extras=True).items()}
+        return cls(**{name: folder / pattern.format(**parts) for name, pattern in patterns.items()})
 
     def moved(self, folder: Path, to: Path) -> "Outputs":
         """The same places in the folder `to` as in `folder`."""
@@ -41,21 +52,7 @@ class Outputs:
 
 def plain_names(name: str, out: Path, own: str = ".nii.gz") -> Outputs:
     """The outputs of a scan of that name in the folder `out`; `own` is the ending of a mask in its format."""
-    return Outputs(
-        record=out / f"{name}.json",
-        mask=out / f"{name}_mask.nii.gz",
-        probability=out / f"{name}_probability.nii.gz",
-        lesions=out / f"{name}_lesions.csv",
-        overlay=out / f"{name}_overlay.png",
-        report=out / f"{name}_report.html",
-        dicom_seg=out / f"{name}_seg.dcm",
-        dicom_sr=out / f"{name}_sr.dcm",
-        label_tables=out / f"{name}_mask_itksnap.txt",
-        fsleyes=out / f"{name}_mask_fsleyes.lut",
-        freeview=out / f"{name}_mask_freeview.txt",
-        same_format=out / f"{name}_mask{own}",
-        instances=out / f"{name}_instances.nii.gz",
-    )
+    return Outputs.within(out, PLAIN, name=name, own=own)
 
 
 def series_name(series: DicomSeries) -> str:

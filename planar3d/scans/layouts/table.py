@@ -48,9 +48,8 @@ class Table(Layout):
                 empty = marked[0] if given else "scan" if "scan" in names else "image"
                 raise DatasetError(f"{row.place}: {empty} is empty.")
             images = {name: path_in_table(path, text) for name, text in given.items()}
-            lost = next((image for image in images.values() if not any(map(os.path.lexists, files_of(image)))), None)
-            if lost:
-                raise DatasetError(f"{row.place}: {lost} does not exist.{table.hint}")
+            if lost := [image for image in images.values() if not any(map(os.path.lexists, files_of(image)))]:
+                raise DatasetError(f"{row.place}: {lost[0]} does not exist.{table.hint}")
             chosen = row["id"] if labelled else row["name"] or row["id"]
             check_name(chosen, row, DatasetError)
             case_id = chosen or _id_of(first := next(iter(given.values())))

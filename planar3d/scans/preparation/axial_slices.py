@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from planar3d.errors import ScanError
 from planar3d.scans.geometry import Geometry, in_view
+from planar3d.scans.head import counts_along
 from planar3d.scans.intensities import HEAD_LEVEL
 from planar3d.scans.nifti_header import MAXIMUM_VOXELS
 from planar3d.scans.preparation.eight_bit import EightBit, Turned
@@ -100,14 +101,11 @@ class AxialSlices(EightBit):
 
 
 def _center(head: np.ndarray) -> list[float] | None:
-    """The center of mass of a mask, (slices, rows, cols) in voxels; None if it is empty.
-
-    Computed from counts along each axis: `ndimage.center_of_mass` allocates eight bytes per voxel several times.
-    """
+    """The center of mass of a mask, (slices, rows, cols) in voxels; None if it is empty."""
     if not head.any():
         return None
-    counts = [np.count_nonzero(head, axis=tuple({0, 1, 2} - {axis})) for axis in range(3)]
-    return [float(np.average(np.arange(len(count)), weights=count)) for count in counts]
+    # `ndimage.center_of_mass` allocates eight bytes per voxel several times.
+    return [float(np.average(range(n), weights=counts_along(head, axis))) for axis, n in enumerate(head.shape)]
 
 
 def _head_slices(voxels: np.ndarray, at_least: int) -> tuple[int, int]:
