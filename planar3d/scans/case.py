@@ -144,6 +144,7 @@ class Layout(ABC):
 
     name: str  # of the layout
     expected: str  # its files, for the error message about an unknown layout
+    labels: LabelSet | None = None  # the meaning of its labels, if that never differs
 
     @abstractmethod
     def find(self, folder: Path, files: Sequence[Path], labelled: bool) -> list[Case]:
@@ -162,7 +163,7 @@ class Layout(ABC):
 
     def label_set(self, folder: Path, cases: Sequence[Case]) -> LabelSet | None:
         """The meaning of the labels of these cases, if the layout defines it; a `DatasetError` if it is ambiguous."""
-        return None
+        return self.labels
 
     def split(self, folder: Path, cases: Sequence[Case]) -> Fold | None:
         """The data set's own split into training, validation and test, if it has one."""

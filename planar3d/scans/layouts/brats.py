@@ -26,8 +26,7 @@ _CHILD = re.compile(r"brats-ped-.*", re.IGNORECASE)  # whose labels have other m
 
 def tumour_labels(enhancing: int) -> LabelSet:
     """The regions of a glioma: 1 is necrosis, 2 edema, and the enhancing tumour 4 until 2022, 3 from 2023 on."""
-    regions = {"WT": (1, 2, enhancing), "TC": (1, enhancing), "ET": (enhancing,)}
-    return LabelSet(regions, order=(2, 1, enhancing))
+    return LabelSet({"WT": (1, 2, enhancing), "TC": (1, enhancing), "ET": (enhancing,)}, order=(2, 1, enhancing))
 
 
 # After treatment: 1 is the non-enhancing core, 2 the surrounding FLAIR hyperintensity, 3 the enhancing tissue, 4 the

@@ -18,11 +18,12 @@ _SPLIT = "database_split"
 class Camus(Layout):
     """Each image of a view at end diastole or end systole is a case, with the image `image`; sequences are ignored.
 
-    Groups are the image quality of the poorer view; labels are 1 cavity, 2 myocardium, 3 left atrium.
+    Groups are the image quality of the poorer view; the scored epicardium is the union of cavity and myocardium.
     """
 
     name = "CAMUS"
     expected = "CAMUS (patient0001/patient0001_2CH_ED.mhd or .nii.gz with _gt, likewise 4CH and ES)"
+    labels = LabelSet({"cavity": (1,), "myocardium": (2,), "atrium": (3,)})
 
     def find(self, folder: Path, files: Sequence[Path], labelled: bool) -> list[Case]:
         found: dict[tuple[Path, str], dict[str, Path]] = {}
@@ -36,10 +37,6 @@ class Camus(Layout):
             cases.append(Case(f"{patient}_{kind.upper()}", pair, labels, _quality(place), patient))
         marked = [case for case in cases if is_there(case.labels) or "testing" not in case.label_map.parts]
         return marked if labelled and marked else cases
-
-    def label_set(self, folder: Path, cases: Sequence[Case]) -> LabelSet:
-        """Three classes; the scored epicardium is the union of the first two."""
-        return LabelSet({"cavity": (1,), "myocardium": (2,), "atrium": (3,)})
 
     def split(self, folder: Path, cases: Sequence[Case]) -> Fold | None:
         """The lists of `database_split`, in the folder or beside it."""

@@ -19,6 +19,7 @@ class Chaos(Layout):
 
     name = "CHAOS"
     expected = "CHAOS (CT/<n>/DICOM_anon and MR/<n>/T1DUAL or T2SPIR, each with Ground)"
+    labels = LabelSet({organ: (label,) for organ, label in ORGANS.items()})  # in CT only the liver
 
     def find(self, folder: Path, files: Sequence[Path], labelled: bool) -> list[Case]:
         places = dict.fromkeys(path.parent for path in files if path.name.lower().endswith(".dcm"))
@@ -27,10 +28,6 @@ class Chaos(Layout):
         cases += [Case(str(place), {}, place) for place in sorted(masks - {case.labels for case in cases})]
         marked = [case for case in cases if os.path.isdir(case.label_map) or not _is_test(case)]
         return marked if labelled and marked else cases
-
-    def label_set(self, folder: Path, cases: Sequence[Case]) -> LabelSet:
-        """Liver in all, kidneys and spleen in MR."""
-        return LabelSet({organ: (label,) for organ, label in ORGANS.items()})
 
 
 def _case(place: Path) -> Case | None:

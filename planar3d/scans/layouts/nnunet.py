@@ -3,6 +3,7 @@
 import os
 import re
 import warnings
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,32 +37,28 @@ class NnUNet(Layout):
         channels, ending = _channel_names(root, about), _ending(root, about)
         if not channels:
             return []
-        found: dict[str, list[Case]] = {"imagesTr": [], "imagesTs": []}
+        found: dict[str, list[Case]] = {place: [] for place in _LABELS}
         if "dataset" in about:
             found["imagesTr"] = list(_listed(root, about, channels))
         else:
             numbered = re.compile(rf"(?P<id>.+)_(?P<channel>\d{{4}})(?i:{re.escape(ending)})")
-            images: dict[Path, dict[int, Path]] = {}
-            for path in files:
-                match = numbered.fullmatch(path.name)
-                if match and path.parent.parent == root and path.parent.name in found:
-                    images.setdefault(path.parent / match["id"], {})[int(match["channel"])] = path
-            trained = root / "imagesTr"
-            maps = {place: _label_maps(root / folder, ending) for place, folder in _LABELS.items()}
-            if labelled and any(place.parent == trained for place in images):
-                # A label map without an image: the image is missing, or has another name.
-                for case in maps[trained.name]:
-                    images.setdefault(trained / case, {0: trained / f"{case}_0000{ending}"})
-            for place, by_number in images.items():
-                expected = root / _LABELS[place.parent.name] / f"{place.name}{ending}"
-                named = _by_name(root, place.name, by_number, channels)
-                labels = maps[place.parent.name].get(place.name, expected)
-                found[place.parent.name].append(Case(place.name, named, labels))
-            said, count = about.get("numTraining"), len(found[trained.name])
+            for place, labels in _LABELS.items():
+                maps, images = _label_maps(root / labels, ending), defaultdict[str, dict[int, Path]](dict)
+                for path in files:
+                    if path.parent == root / place and (match := numbered.fullmatch(path.name)):
+                        images[match["id"]][int(match["channel"])] = path
+                if labelled and images and place == "imagesTr":
+                    # A label map without an image: the image is missing, or has another name.
+                    for case in maps:
+                        images.setdefault(case, {0: root / place / f"{case}_0000{ending}"})
+                for case, by_number in images.items():
+                    named = _by_name(root, case, by_number, channels)
+                    found[place].append(Case(case, named, maps.get(case, root / labels / f"{case}{ending}")))
+            said, count = about.get("numTraining"), len(found["imagesTr"])
             if labelled and count and isinstance(said, int) and said != count:
                 warnings.warn(
-                    f"{root / _DESCRIPTION} says numTraining {said}, but {trained} has {counted(count, 'case')}. "
-                    "Check that no file is missing.",
+                    f"{root / _DESCRIPTION} says numTraining {said}, but {root / 'imagesTr'} has "
+                    f"{counted(count, 'case')}. Check that no file is missing.",
                     Planar3DWarning,
                     stacklevel=2,
                 )
