@@ -104,8 +104,7 @@ def overlay(
     given = {"reference": reference, "prediction": prediction}
     found = {name: on_grid_of(scan, mask).voxels > 0.5 for name, mask in given.items() if mask is not None}
     below = {f"{name}, reference": mask for name, mask in (expected or {}).items()} if parts else {}
-    drawn = below | dict(parts or found)
-    masks = {name: upright(mask, scan)[0] for name, mask in drawn.items()}
+    masks = {name: upright(mask, scan)[0] for name, mask in (below | dict(parts or found)).items()}
     styles = _OUTLINES
     if parts:
         styles = {n: (colour, 0.9 * times) for n, (colour, times) in outlines(parts).items()}

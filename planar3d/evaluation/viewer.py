@@ -8,9 +8,9 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from scipy import ndimage
 
 from planar3d.evaluation.figures import grey_window, head_box, largest_slice, outlines, views_of
+from planar3d.scans.head import box_of
 from planar3d.scans.volume import Scan, on_grid_of
 
 LONGEST = 256  # voxels along an axis of the shown volumes
@@ -104,7 +104,9 @@ def prepare_pictures(
     upright = {name: nib.orientations.apply_orientation(volume.voxels, orientation) for name, volume in stored.items()}
     voxels, lesions = upright["scan"], upright["mask"] > 0.5
     low, high = grey_window(voxels)
-    box = _box(head_box(voxels, low, high), lesions)
+    head = head_box(voxels, low, high)
+    spans = zip(head, box_of(lesions) if lesions.any() else head, strict=True)
+    box = tuple(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in spans)  # of the head and all lesions
     edges = [_edges(part.stop - part.start) for part in box]
     shown = _means(voxels[box].astype(np.float32), edges)
     volumes = {
@@ -122,13 +124,6 @@ def prepare_pictures(
     outlined = dict(zip(named, masks or ("mask",), strict=True))
     affine, slices = scan.affine @ to_stored, voxels.shape
     return Pictures(volumes, affine, to_stored, tuple(native), tuple(first), slices, outlined)  # type: ignore[arg-type]
-
-
-def _box(head: tuple[slice, ...], lesions: np.ndarray) -> tuple[slice, ...]:
-    """The smallest box around the head's box and all lesions."""
-    found = ndimage.find_objects(lesions.view(np.uint8))
-    around = found[0] if found else head
-    return tuple(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(head, around, strict=True))
 
 
 def _edges(size: int) -> np.ndarray:

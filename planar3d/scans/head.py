@@ -56,8 +56,7 @@ class Head:
     @cached_property
     def below_vertex(self) -> np.ndarray:
         """Distance in mm below the highest slice that shows anything, (superior,); negative above it."""
-        shown = np.flatnonzero(self.inside.any(axis=(0, 1)))
-        top = shown[-1] if shown.size else 0
+        top = np.flatnonzero(self.inside.any(axis=(0, 1))).max(initial=0)
         return (top - np.arange(self.inside.shape[2])) * self.spacing[2]
 
     @cached_property

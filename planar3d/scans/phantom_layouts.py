@@ -66,7 +66,6 @@ def save_decathlon(folder: Path, name: str, scans: Mapping[str, Scan]) -> None:
 
 def describe_decathlon(folder: Path, names: Sequence[str]) -> None:
     """Write `dataset.json`."""
-    training = [{"image": f"./imagesTr/{name}.nii.gz", "label": f"./labelsTr/{name}.nii.gz"} for name in names]
     about = {
         "name": "BRATS",
         "description": "The phantom of planar3d; no patients.",
@@ -75,7 +74,7 @@ def describe_decathlon(folder: Path, names: Sequence[str]) -> None:
         "labels": {str(number): name for number, name in enumerate(_LABELS)},
         "numTraining": len(names),
         "numTest": 0,
-        "training": training,
+        "training": [{"image": f"./imagesTr/{name}.nii.gz", "label": f"./labelsTr/{name}.nii.gz"} for name in names],
         "test": [],
     }
     write_json(folder / "dataset.json", about)

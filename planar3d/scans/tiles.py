@@ -9,7 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from planar3d.errors import RecipeError
-from planar3d.scans.head import largest_part
+from planar3d.scans.head import box_of, largest_part
 from planar3d.scans.intensities import HEAD_LEVEL
 from planar3d.scans.windows import at_least, window_starts
 from planar3d.sections import POSITIVE, Section, plausible
@@ -143,7 +143,6 @@ class Patches(Tiles):
         return self.step[0]
 
     def starts(self, volume: Sequence[int]) -> tuple[Sequence[int], ...]:
-        """First entries of the patches along each axis: multiples of the step, and the volume's end minus a patch."""
         return tuple(
             (*range(0, entries - length, step), entries - length)
             if 0 < length < entries
@@ -183,15 +182,14 @@ def head_box(voxels: np.ndarray) -> Part:
     which removes wrapped noise and the head holder. Voxels are uint8 (slices, rows, cols, 1).
     """
     shown = ndimage.binary_opening(np.count_nonzero(voxels > HEAD_LEVEL, axis=(0, 3)) > 1, iterations=2)
-    found = ndimage.find_objects(largest_part(shown).astype(np.uint8))
-    if not found:
+    if not shown.any():
         return slice(None), slice(None)
     rows, cols = (
         slice(
             max((box.start - _MARGIN) // HEAD_STEP * HEAD_STEP, 0),
             min(-(-(box.stop + _MARGIN) // HEAD_STEP) * HEAD_STEP, length),
         )
-        for box, length in zip(found[0], shown.shape, strict=True)
+        for box, length in zip(box_of(largest_part(shown)), shown.shape, strict=True)
     )
     return rows, cols
 
