@@ -78,7 +78,7 @@ def name_regions(
         "tentorium": np.where(behind, -below[places[:, 2]], 0.0),  # the lower, the less
     }
     nearest = np.array([ndimage.minimum(each, numbers, range(1, len(lesions) + 1)) for each in measures.values()])
-    limits = [_Limits(), *(_Limits(*np.add(_Limits(), np.multiply(_DOUBT, sign))) for sign in (-1, 1))]
+    limits = [_Limits(*np.add(_Limits(), np.multiply(_DOUBT, sign))) for sign in (0, -1, 1)]
     named = []
     for lesion, distances in zip(lesions, nearest.T, strict=True):
         region, *otherwise = [_region(_Limits(*distances), each, found) for each in limits]

@@ -14,7 +14,7 @@ from planar3d.scans.geometry import Geometry, in_view
 from planar3d.scans.head import counts_along
 from planar3d.scans.intensities import HEAD_LEVEL
 from planar3d.scans.nifti_header import MAXIMUM_VOXELS
-from planar3d.scans.preparation.eight_bit import EightBit, Turned
+from planar3d.scans.preparation.eight_bit import EightBit
 from planar3d.scans.preparation.prepared import HEAD_MM, Prepared
 from planar3d.scans.resample import RESAMPLINGS
 from planar3d.scans.volume import Scan
@@ -42,14 +42,13 @@ class AxialSlices(EightBit):
     def prepare(self, scans: Mapping[str, Scan]) -> Prepared:
         """Reorient, center on the head, average, resample, and convert to grey levels."""
         scan = scans[self.image]
-        raw, limits = self.raw(scan)
         geometry, levels = self.geometry(scan.header.copy()), self.levels
+        turned = self.turned(scan, geometry)
         if math.prod(geometry.resampled) > MAXIMUM_VOXELS:
             raise ScanError(
                 f"{scan.path or 'The scan'} would have {geometry.resampled} slices, rows and columns at "
                 f"{self.pixel_mm:g} mm; no head is that wide. Fix its header or convert it again."
             )
-        turned = Turned(geometry.turned(raw), limits)
         geometry = self.geometry(geometry.header, _center(turned.shown > turned.air))
         values, to_levels = levels.made(turned)
         slab = (self._number(geometry) - 1) // 2 * 2 + 1

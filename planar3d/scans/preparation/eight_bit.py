@@ -97,12 +97,12 @@ class EightBit(Preparation):
     def tells_air(self) -> bool:  # type: ignore[override]
         return self.levels.tell_air
 
-    def raw(self, scan: Scan) -> tuple[np.ndarray, tuple[float, float]]:
-        """Values and their limits, through float16 if the recipe requires it."""
+    def turned(self, scan: Scan, geometry: Geometry) -> Turned:
+        """Raw values in the view, through float16 if the recipe requires it."""
         if self.raw_values == "float32":
-            return scan.voxels, scan.limits
+            return Turned(geometry.turned(scan.voxels), scan.limits)
         raw = intensities.through_float16(scan.voxels, scan.path)
-        return raw, (raw.min(), raw.max())
+        return Turned(geometry.turned(raw), (raw.min(), raw.max()))
 
     def describe(self) -> dict[str, str]:
         return {
@@ -136,8 +136,7 @@ class SagittalCube(EightBit):
     def prepare(self, scans: Mapping[str, Scan]) -> Prepared:
         scan = scans[self.image]
         geometry = self.geometry(scan.header.copy())
-        raw, limits = self.raw(scan)
-        values, to_levels = self.levels.made(Turned(geometry.turned(raw), limits))
+        values, to_levels = self.levels.made(self.turned(scan, geometry))
         laid = geometry.laid(values, self.spline_order, RESAMPLINGS[self.resampling])
         return Prepared(to_levels(laid)[..., None], geometry)
 
