@@ -33,7 +33,6 @@ class AxialSlices(EightBit):
 
     name = "axial-slices"
     view = "SPL"
-    same_slices = False
     smooth = True
 
     pixel_mm: Annotated[float, plausible(0.05, 20)] = 0.9  # pixel size of rows and columns

@@ -74,8 +74,6 @@ class EightBit(Preparation):
     image: str = "flair"  # name of the image in a case
     channels: Annotated[int, POSITIVE] = 3  # copies of the grey levels
 
-    air = 0.0
-
     @property
     def images(self) -> tuple[str, ...]:  # type: ignore[override]
         return (self.image,)

@@ -100,8 +100,8 @@ class Preparation(Section):
     images: tuple[str, ...]  # names of the images it needs
     plane: tuple[int, int]  # rows and cols of every prepared scan; 0 where they differ
     channels: int  # of the network's input
-    same_slices: bool  # whether all scans have the same number of slices
-    air: float  # value of an empty voxel of a prepared scan
+    same_slices: ClassVar[bool] = False  # whether all scans have the same number of slices
+    air: ClassVar[float] = 0.0  # value of an empty voxel of a prepared scan
     flat: ClassVar[bool] = False  # whether images of a single slice are accepted
     smooth: ClassVar[bool] = False  # whether probabilities are resampled before decoding, which keeps outlines smooth
     tells_air: bool = False  # whether grey levels separate the head from air

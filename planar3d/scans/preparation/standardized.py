@@ -29,7 +29,6 @@ class Standardized(Preparation):
     """Images as channels, each standardized by its mean and standard deviation."""
 
     view = "SPL"
-    air = 0.0
     flat = True
     order: ClassVar[int] = 0  # of the splines that resample an image
     grid: ClassVar[str]  # cropping or resampling, in words
@@ -92,7 +91,6 @@ class NonZeroBox(Standardized):
     """
 
     name = "non-zero-box"
-    same_slices = False
     plane = (0, 0)
     grid = "cropped to the voxels that are non-zero in any image, not resampled"
 
@@ -147,7 +145,6 @@ class ResizedSlices(Standardized):
     """
 
     name = "resized-slices"
-    same_slices = False
     smooth = True
     order = 1
 
