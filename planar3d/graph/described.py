@@ -110,14 +110,9 @@ def layer_costs(network: keras.Model, input_shape: tuple[int, ...] | None = None
         arrays = {id(array): math.prod(array.shape) for array in layer.arrays.values()}
         parameters = sum(size for key, size in arrays.items() if key not in seen)
         seen |= arrays.keys()
-        costs.append(LayerCost(layer.name, layer.shape, parameters, _macs(layer, taken[layer.inputs[0]])))
+        count = kind_of(layer).macs
+        if count is None and any(len(array.shape) > 1 for array in layer.arrays.values()):
+            raise ValueError(f"{layer.name} is a {layer.kind}, and its operations cannot be counted.")
+        macs = count(layer, taken[layer.inputs[0]], layer.shape) if count else 0
+        costs.append(LayerCost(layer.name, layer.shape, parameters, macs))
     return costs
-
-
-def _macs(layer: Layer, source: Shape) -> int:
-    count = kind_of(layer).macs
-    if count is not None:
-        return count(layer, source, layer.shape)
-    if any(len(array.shape) > 1 for array in layer.arrays.values()):
-        raise ValueError(f"{layer.name} is a {layer.kind}, and its operations cannot be counted.")
-    return 0

@@ -73,22 +73,19 @@ def _has_channels_first(layer: Layer) -> bool:
 
 def macs_at_outputs(layer: Layer, _: Shape, output: Shape) -> int:
     """The kernels' elements times the positions of the output."""
-    return _kernel_elements(layer) * _positions(layer, output)
+    return _macs_at(layer, output)
 
 
 def _macs_at_inputs(layer: Layer, source: Shape, _: Shape) -> int:
-    return _kernel_elements(layer) * _positions(layer, source)
+    return _macs_at(layer, source)
 
 
-def _kernel_elements(layer: Layer) -> int:
-    return sum(math.prod(array.shape) for name, array in layer.arrays.items() if name.endswith("kernel"))
-
-
-def _positions(layer: Layer, shape: Shape) -> int:
-    """Positions of feature maps: all axes except channels; the batch axis counts if slices were folded into it."""
-    axes = list(shape)
-    axes.pop(1 if _has_channels_first(layer) else -1)
-    return math.prod(axes)  # type: ignore[arg-type]
+def _macs_at(layer: Layer, shape: Shape) -> int:
+    """Positions are all axes except channels; the batch axis counts if slices were folded into it."""
+    elements = sum(math.prod(array.shape) for name, array in layer.arrays.items() if name.endswith("kernel"))
+    positions = list(shape)
+    positions.pop(1 if _has_channels_first(layer) else -1)
+    return elements * math.prod(positions)  # type: ignore[arg-type]
 
 
 _SLIDING = ("kernel_size", "strides", "padding", "dilation_rate", "use_bias", "activation", "data_format", "rank")

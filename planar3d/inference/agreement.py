@@ -65,7 +65,7 @@ class Checked:
         self.chosen: SharedInference | None = None
         self.description = in_bf16.description + " if the first scan's mask agrees with float32"
         if model and (found := known_agreement(model)):
-            self._choose(*found)
+            self._choose(found[0], f"(Dice of the masks {found[0]:.4f}, {found[1]})")
 
     def __call__(self, voxels: np.ndarray, progress: Progress | None = None) -> np.ndarray:
         """Predict a prepared scan; see `Predictor`."""
@@ -80,18 +80,17 @@ class Checked:
         if marked >= _ENOUGH:
             if self.model:
                 keep_agreement(self.model, agreement)
-            self._choose(agreement)
+            self._choose(agreement, f"(Dice of the masks {agreement:.4f})")
         else:
-            self._describe(agreement, "on this scan, whose mask is too small to decide for others")
+            basis = "on this scan, whose mask is too small to decide for others"
+            self._choose(agreement, basis, for_all=False)
         return probabilities if agreement >= AGREEMENT else self.in_float32(voxels, progress)
 
-    def _choose(self, agreement: float, whence: str = "") -> None:
-        self.chosen = self.in_bf16 if agreement >= AGREEMENT else self.in_float32
-        self._describe(agreement, f"(Dice of the masks {agreement:.4f}{f', {whence}' if whence else ''})")
-
-    def _describe(self, agreement: float, basis: str) -> None:
-        agrees = agreement >= AGREEMENT
-        used, verb = (self.in_bf16, "agrees") if agrees else (self.in_float32, "does not agree")
+    def _choose(self, agreement: float, basis: str, for_all: bool = True) -> None:
+        """Choose the precision of all scans, or of one scan only, and describe the choice."""
+        used, verb = (self.in_bf16, "agrees") if agreement >= AGREEMENT else (self.in_float32, "does not agree")
+        if for_all:
+            self.chosen = used
         self.description = f"{used.description}; bf16 {verb} with float32 {basis}"
 
     def _agreement(self, voxels: np.ndarray, probabilities: np.ndarray) -> tuple[float, int]:

@@ -4,7 +4,6 @@ keras.applications has only ResNet-50, in another version: its bottleneck stride
 torchvision in the 3×3 convolution, known as v1.5), its convolutions have biases, and epsilon differs.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -17,11 +16,15 @@ from planar3d.sections import check_choice, whole
 # torch's defaults of batch normalization; its momentum is the share of the new value, Keras' of the old.
 NORMALIZATION = {"epsilon": 1e-5, "momentum": 0.9}
 InputShape = tuple[int | None, int | None, int]
+# A block's convolutions (He et al. 2016, figure 5): kernel, factor of the filters, and whether it has the stride.
+Block = tuple[tuple[int, int, bool], ...]
+_BASIC: Block = (3, 1, True), (3, 1, False)
+_BOTTLENECK: Block = (1, 1, False), (3, 1, True), (1, 4, False)
 
 
 def ResNet18(input_shape: InputShape = (224, 224, 3), include_top: bool = True, classes: int = 1000) -> keras.Model:
     """ResNet-18 with random weights; arguments, result and source as for `ResNet50`."""
-    return _resnet("resnet18", _basic_block, (2, 2, 2, 2), input_shape, include_top, classes)
+    return _resnet("resnet18", _BASIC, (2, 2, 2, 2), input_shape, include_top, classes)
 
 
 def ResNet34(
@@ -31,7 +34,7 @@ def ResNet34(
 
     With `pool=2` it pools 2×2 pixels without padding, as in AlbuNet (Wacker et al. 2019).
     """
-    return _resnet("resnet34", _basic_block, (3, 4, 6, 3), input_shape, include_top, classes, pool)
+    return _resnet("resnet34", _BASIC, (3, 4, 6, 3), input_shape, include_top, classes, pool)
 
 
 def ResNet50(input_shape: InputShape = (224, 224, 3), include_top: bool = True, classes: int = 1000) -> keras.Model:
@@ -52,7 +55,7 @@ def ResNet50(input_shape: InputShape = (224, 224, 3), include_top: bool = True, 
 
     Source: He et al. 2016, table 1; strides and padding as in torchvision.
     """
-    return _resnet("resnet50", _bottleneck, (3, 4, 6, 3), input_shape, include_top, classes)
+    return _resnet("resnet50", _BOTTLENECK, (3, 4, 6, 3), input_shape, include_top, classes)
 
 
 def with_random_biases(network: keras.Model) -> keras.Model:
@@ -77,7 +80,7 @@ def with_random_biases(network: keras.Model) -> keras.Model:
 
 def _resnet(
     name: str,
-    block: Callable[[Any, int, int, str], Any],
+    block: Block,
     blocks: tuple[int, ...],
     input_shape: InputShape,
     include_top: bool,
@@ -93,7 +96,7 @@ def _resnet(
     x = layers.MaxPooling2D(pool, strides=2, name="pool1_pool")(x)
     for stage, count in enumerate(blocks):
         for i in range(count):
-            x = block(x, 64 * 2**stage, 2 if stage and not i else 1, f"conv{stage + 2}_block{i + 1}")
+            x = _residual(x, block, 64 * 2**stage, 2 if stage and not i else 1, f"conv{stage + 2}_block{i + 1}")
     if include_top:
         x = logits(x, classes)
     return keras.Model(inputs, x, name=name)
@@ -105,22 +108,15 @@ def logits(x: Any, classes: int) -> Any:
     return layers.Dense(classes, name="predictions")(layers.GlobalAveragePooling2D(name="avg_pool")(x))
 
 
-def _basic_block(x: Any, filters: int, stride: int, name: str) -> Any:
-    y = layers.Activation("relu", name=f"{name}_1_relu")(_convolved(x, filters, 3, stride, f"{name}_1"))
-    y = _convolved(y, filters, 3, 1, f"{name}_2")
-    return _joined(x, y, filters, stride, name)
-
-
-def _bottleneck(x: Any, filters: int, stride: int, name: str) -> Any:
-    y = layers.Activation("relu", name=f"{name}_1_relu")(_convolved(x, filters, 1, 1, f"{name}_1"))
-    y = layers.Activation("relu", name=f"{name}_2_relu")(_convolved(y, filters, 3, stride, f"{name}_2"))
-    y = _convolved(y, 4 * filters, 1, 1, f"{name}_3")
-    return _joined(x, y, 4 * filters, stride, name)
-
-
-def _joined(x: Any, y: Any, filters: int, stride: int, name: str) -> Any:
-    if x.shape[-1] != filters or stride > 1:
-        x = _convolved(x, filters, 1, stride, f"{name}_0")
+def _residual(x: Any, block: Block, filters: int, stride: int, name: str) -> Any:
+    """Convolutions with ReLU between, added to their input."""
+    y = x
+    for number, (kernel, factor, strided) in enumerate(block, start=1):
+        if number > 1:
+            y = layers.Activation("relu", name=f"{name}_{number - 1}_relu")(y)
+        y = _convolved(y, factor * filters, kernel, stride if strided else 1, f"{name}_{number}")
+    if x.shape[-1] != y.shape[-1] or stride > 1:
+        x = _convolved(x, y.shape[-1], 1, stride, f"{name}_0")
     return layers.Activation("relu", name=f"{name}_out")(layers.Add(name=f"{name}_add")([x, y]))
 
 

@@ -90,7 +90,7 @@ def _read_hdf5(path: Path) -> Arrays:
         if configuration := "".join(texts(file, "model_config")):
             read_configuration(configuration, path)
         group = file.get("model_weights", file)
-        if isinstance(group, h5py.Group) and keras2_layout.is_legacy(group):
+        if isinstance(group, h5py.Group) and {"layer_names", "layer_names0"} & group.attrs.keys():
             arrays = keras2_layout.read_legacy(group)
         else:
             arrays = keras3_layout.read_variables(file, path)

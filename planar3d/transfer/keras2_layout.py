@@ -27,11 +27,6 @@ _SUFFIX = re.compile(
 _KERAS1 = {"W": "kernel", "b": "bias"}
 
 
-def is_legacy(group: h5py.Group) -> bool:
-    """Whether a group has this layout."""
-    return "layer_names" in group.attrs or "layer_names0" in group.attrs
-
-
 def read_legacy(group: h5py.Group) -> dict[str, np.ndarray]:
     """Read all weights of a group in this layout, by `layer/weight`.
 

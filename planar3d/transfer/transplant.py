@@ -86,17 +86,16 @@ def transplant(
         )
     arrays = {name: np.asarray(array) for name, array in arrays.items()}
     used: set[str] = set()
-    filled, matched, missing = [], [], []
+    filled, missing = [], []
     for place in places_of(network):
         found = place.found_in(arrays)
         if found is not None:
             filled.append((place, fitted_to(arrays[found], place, network.name, mapping, tap, alpha)))
-            matched.append(place.weight)
             used.add(found)
         elif place.origin != Origin():
             missing.append(place.weight)
     unused = tuple(Weight(name, np.shape(array)) for name, array in arrays.items() if name not in used)
-    if not matched:
+    if not filled:
         raise WeightsError(
             f"Nothing matched: the weights of {network.name} are {listed(missing)}; the arrays are "
             f"{listed(unused)}. Layers are matched by name; choose weights of this network."
@@ -107,7 +106,7 @@ def transplant(
     if strict and missing:
         raise WeightsError(
             f"{network.name} lacks {counted(missing, 'weight')}: {listed(missing)}. "
-            f"Only {len(matched)} were found; choose weights of the whole network."
+            f"Only {len(filled)} were found; choose weights of the whole network."
         )
     for place, array in filled:
         with np.errstate(over="ignore"):
@@ -120,7 +119,7 @@ def transplant(
     for place, array in filled:
         place.variable.assign(array)
     _finish(network)
-    return Report(tuple(matched), tuple(missing), unused, identify(arrays))
+    return Report(tuple(place.weight for place, _ in filled), tuple(missing), unused, identify(arrays))
 
 
 def load_weights(
