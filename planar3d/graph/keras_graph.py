@@ -33,9 +33,7 @@ Visit = Callable[[str, Any, list[Any]], Sequence[Any]]
 
 def is_graph(operation: Any) -> bool:
     """Whether an operation is a network of layers, functional or sequential."""
-    return isinstance(operation, keras.Sequential) or (
-        isinstance(operation, keras.Model) and hasattr(operation, "_nodes_by_depth")
-    )
+    return isinstance(operation, keras.Sequential | Functional)
 
 
 def check_model(network: Any) -> None:

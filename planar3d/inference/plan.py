@@ -118,13 +118,8 @@ def make_plan(network: Description, stride: int, exact: bool = True) -> Plan:
     whole = {node: (0, chunk // per_entry(node)) for node in graph[1:] if node in needed}
     # Windows with equal kept slices use one piece.
     pieces = {stretch: _piece(graph, shared, ranges, output) for stretch, ranges in demanded.items()}
-    return Plan(
-        depth=depth,
-        stride=stride,
-        chunk=chunk,
-        shared=Piece(inputs=((graph[0], (0, chunk)),), nodes=whole, outputs=frontier, features=True),
-        windows={name: pieces[stretch] for name, stretch in kept.items()},
-    )
+    once = Piece(inputs=((graph[0], (0, chunk)),), nodes=whole, outputs=frontier, features=True)
+    return Plan(depth, stride, chunk, once, {name: pieces[stretch] for name, stretch in kept.items()})
 
 
 def why_apart(recipe: Recipe) -> str:

@@ -82,7 +82,8 @@ def segment_all(
         check_cluster(cluster)
         inputs, out = [_absolute(given) for given in inputs], Path(out).absolute()
     items = dict(_nameable(item, out, several, asked) for item in find_inputs(inputs, segmenter.images))
-    if len(items) == 1 and (problem := next(iter(items)).problem):
+    is_single = len(items) == 1
+    if is_single and (problem := next(iter(items)).problem):
         raise ScanError(problem)
     places = {item: f"{number}/{len(items)}" for number, item in enumerate(items, start=1)}
     notify(describe())
@@ -91,16 +92,7 @@ def segment_all(
     if is_run(folder.path):  # of which report would show the run alone
         raise RunError(f"{folder.path} is a run folder of planar3d crossval; name another folder with --out.")
     refuse_other(*(folder.path / name for name in (SCANS, LESIONS, *([PAGE] if asked.report else []))))
-    task = CohortTask(
-        items=items,
-        folder=folder,
-        model=describe_models(opened),
-        segmenter=segmenter,
-        asked=asked,
-        notify=notify,
-        places=places,
-        single=len(items) == 1,
-    )
+    task = CohortTask(items, folder, describe_models(opened), segmenter, asked, notify, places, is_single)
     is_old = folder.path.exists()
     try:
         with folder.alone(notify):
@@ -196,15 +188,7 @@ def _segment_there(
     """
     item, outputs, place = given
     segmenter, lines, folder = _segmenter_there(models, asked), list[str](), CohortFolder(out)
-    task = CohortTask(
-        items={item: outputs},
-        folder=folder,
-        model=describe_models(models),
-        segmenter=segmenter,
-        asked=asked,
-        notify=lines.append,
-        places={item: place},
-    )
+    task = CohortTask({item: outputs}, folder, describe_models(models), segmenter, asked, lines.append, {item: place})
     task.announced.append(segmenter.description)
     try:
         task.segment([item])

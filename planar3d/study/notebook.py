@@ -28,9 +28,8 @@ def show(scan: str | Path | Scan, mask: str | Path | Scan | None = None, opacity
     """
     with extra("notebook"):
         from ipyniivue import NiiVue
-    shown: list[dict[str, Any]] = [
-        {"data": _stored(scan if isinstance(scan, Scan) else read_scan(scan)), "name": "scan.nii.gz"}
-    ]
+    volume = scan if isinstance(scan, Scan) else read_scan(scan)
+    shown: list[dict[str, Any]] = [{"data": _stored(volume), "name": "scan.nii.gz"}]
     if mask is not None:
         labels = mask if isinstance(mask, Scan) else read_labels(mask)
         colours = "red" if labels.voxels.max() <= 1 else "itksnap"

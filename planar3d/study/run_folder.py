@@ -12,7 +12,7 @@ from planar3d.environment import machine, versions
 from planar3d.errors import Planar3DWarning, RecipeError, RunError
 from planar3d.files import read_json, why_too_long, write_json
 from planar3d.locks import CLAIM, locked
-from planar3d.progress import tell
+from planar3d.progress import Notify, tell
 from planar3d.recipes import Recipe
 from planar3d.scans.case import Case, Dataset, read_images, require_one_grid
 from planar3d.scans.folds import Fold, shared_patients
@@ -64,11 +64,7 @@ class Run:
 
 
 def start_run(
-    folder: str | Path,
-    dataset: Dataset,
-    recipe: Recipe,
-    folds: Sequence[Fold],
-    notify: Callable[[str], None] = tell,
+    folder: str | Path, dataset: Dataset, recipe: Recipe, folds: Sequence[Fold], notify: Notify = tell
 ) -> Run:
     """Create a run folder, or continue in one with the same recipe, scans and folds.
 

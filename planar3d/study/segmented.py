@@ -139,7 +139,15 @@ def write_segmented(
     record = {
         **standard,
         **about,
-        "scan": {**about["scan"], **_about_scan(item, scan)},
+        "scan": {
+            **about["scan"],
+            "name": item.name,
+            "path": str(item.path.absolute()),
+            "note": item.note,
+            "shape": list(scan.voxels.shape),
+            "spacing_mm": [round(length, 6) for length in scan.spacing],
+            "orientation": "".join(nib.aff2axcodes(scan.affine)),
+        },
         **_findings(lesions, warnings, whole),
         "files": {name: Path(path).as_posix() for name, path in paths.items()},
     }
@@ -163,17 +171,6 @@ def write_segmented(
     if asked.same_format and outputs.same_format != outputs.mask:
         write_like(item.path, mask.voxels, mask.affine, outputs.same_format)
     return record
-
-
-def _about_scan(item: ScanInput, scan: Scan) -> dict[str, Any]:
-    return {
-        "name": item.name,
-        "path": str(item.path.absolute()),
-        "note": item.note,
-        "shape": list(scan.voxels.shape),
-        "spacing_mm": [round(length, 6) for length in scan.spacing],
-        "orientation": "".join(nib.aff2axcodes(scan.affine)),
-    }
 
 
 def write_label_tables(outputs: Outputs, scored: Mapping[str, Labels]) -> None:

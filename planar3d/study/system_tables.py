@@ -55,10 +55,9 @@ def _table(printed: Mapping[str, Any], results: Results, others: Mapping[str, Ta
     rows = []
     for method, its in groupby(printed["rows"], lambda row: row[0]):
         for _, statistic, *figures in its:
-            cells = (_summary(figure, printed["digits"]) for figure in figures)
-            rows.append(
-                Row(f"{method}, {statistic}", dict(zip(printed["columns"], cells, strict=True)), kind=PUBLISHED)
-            )
+            summaries = [_summary(figure, printed["digits"]) for figure in figures]
+            cells = dict(zip(printed["columns"], summaries, strict=True))
+            rows.append(Row(f"{method}, {statistic}", cells, kind=PUBLISHED))
         if method in tasks:
             rows += _own_rows(printed, tasks[method], results, own)
     data, scored = results.run.data, counted({(scan.fold, scan.scan) for scan in results.scans}, "test scan")

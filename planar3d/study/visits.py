@@ -200,13 +200,11 @@ def _pictures(visits: Sequence[tuple[Scan, Scan, np.ndarray]], changes: Sequence
     """
     scan = visits[0][0]
     turn = nib.orientations.inv_ornt_aff(nib.orientations.io_orientation(scan.affine), scan.voxels.shape)
-    right, front = (scan.affine @ turn)[:, :2].T
+    right_front = (scan.affine @ turn)[:, :2]
     mm = min(min(each.spacing) for each, _, _ in visits)
     steps = math.ceil(_AROUND_MM / mm)
-    aside, ahead = np.meshgrid(*[mm * np.arange(-steps, steps + 1)] * 2)
-    plane = np.multiply.outer(right / np.linalg.norm(right), aside) + np.multiply.outer(
-        front / np.linalg.norm(front), ahead
-    )
+    away = np.stack(np.meshgrid(*[mm * np.arange(-steps, steps + 1)] * 2))
+    plane = np.tensordot(right_front / np.linalg.norm(right_front, axis=0), away, 1)
     return [_picture(visits, plane + np.reshape((*each.place_mm, 1), (4, 1, 1))) for each in changes]
 
 
