@@ -210,6 +210,13 @@ class TestOpenVINO:
             assert predict.description.endswith("bf16") == (np.abs(narrow - exact).max() > 1e-5)
             assert narrow.dtype == np.float32 and np.abs(narrow - exact).max() < 0.02
 
+    @pytest.mark.parametrize("multiplies", [True, False])
+    def test_bf16_is_computed_only_where_the_processor_multiplies_it(self, multiplies, monkeypatch):
+        monkeypatch.setattr("planar3d.inference.openvino_engine.multiplies_bf16", lambda: multiplies)
+        network = small_unet(8, 2, False, 16)
+        assert on_openvino(network, "bf16")[1] == ("bf16" if multiplies else "float32")
+        assert on_openvino(network, "float32")[1] == "float32"
+
     def test_in_bf16_a_kernel_deeper_than_a_single_slice_of_few_channels_reads_nothing_beyond_it(self):
         keras.utils.set_random_seed(0)
         x = keras.Input((4, 12, 12, 8))
