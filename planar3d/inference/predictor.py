@@ -52,8 +52,9 @@ class _Source:
 
 def _source(network: "keras.Model | Model", recipe: Recipe) -> _Source:
     if isinstance(network, Model):
-        build = cache(network.network)
-        return _Source(cache(lambda: network.description(build)), build, "float32", network)
+        model = replace(network, recipe=recipe)
+        build = cache(model.network)
+        return _Source(cache(lambda: model.description(build)), build, "float32", model)
     from planar3d.graph.described import described
     from planar3d.networks.registry import refuse_other_ends
     from planar3d.training.precision import precision_of
@@ -74,8 +75,8 @@ def predictor(
 
     Args:
         network: from (batch, depth, rows, cols, channels) to (batch, depth, rows, cols, 1), with its current weights:
-            make another predictor after training; or an open weights file, from which Keras builds the network only if
-            needed.
+            make another predictor after training; or an open weights file, used with this recipe, from which Keras
+            builds the network only if needed.
         recipe: depth and stride of the windows, and the channels.
         method: `"windowed"`, every window separately, as in the paper; `"shared"`, what windows share only once, and of
             the rest only what the kept slices need; `"auto"`, shared if the network allows it.
@@ -91,8 +92,8 @@ def predictor(
     Raises:
         RecipeError: an unknown method, engine or precision, the windowed method on OpenVINO, int8 on Keras, or a
             network with other inputs or outputs than the recipe's.
-        Planar3DError: the network's graph does not allow the method, the engine is missing or does not support it, or
-            int8 was not measured for the model.
+        Planar3DError: the network's graph does not allow the method, the engine is missing or does not support it,
+            int8 was not measured for the model, or a file has another network than the recipe's.
     """
     check_recipe(recipe)
     check_how(method, engine, precision, batch_size)

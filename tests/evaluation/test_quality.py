@@ -298,6 +298,16 @@ def test_the_checks_do_not_depend_on_the_storage():
         assert check_quality(scan_there, mask_there, whole_head=True) == expected
 
 
+@pytest.mark.parametrize(("radius", "grey"), [(40, 100), (22, 300), (0, np.nan)])
+def test_the_grey_level_of_tissue_is_that_of_the_center_or_without_one_of_all(radius, grey):
+    places = np.indices((50, 50, 20)).T - (24.5, 24.5, 0)
+    apart = np.linalg.norm(places[..., :2], axis=-1).T * 2.5
+    voxels = np.where(apart < radius, np.where(apart < radius - 25, 100, 300), 0)  # mm of a shell around the center
+    head = find_head(_scan(voxels.astype(np.float32), np.diag([2.5, 2.5, 2.5, 1])))
+    np.testing.assert_equal(head.tissue, grey)
+    assert head.centre.any() == (grey == 100)
+
+
 @pytest.mark.parametrize("shape", [(2, 2, 2), (2, 300, 2), (40, 40, 40)])
 @pytest.mark.parametrize("size", [1e-6, 1, 1e6])
 def test_no_scan_is_too_odd_to_be_checked(shape, size):

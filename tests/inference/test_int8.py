@@ -67,6 +67,27 @@ def test_a_layer_that_is_used_twice_has_the_greatest_value_of_both_uses() -> Non
     assert set(found) == {"relu"} and found["relu"] > window.max()
 
 
+@pytest.mark.parametrize("joined", [False, True])
+def test_the_first_layer_is_measured_and_the_input_is_not(joined) -> None:
+    x = keras.Input((4, 8, 8, 1))
+    relu = layers.ReLU(name="relu")(x)
+    taken = layers.Concatenate(name="both")([x, relu]) if joined else relu
+    network = keras.Model(x, layers.Conv3D(1, 1)(taken))
+    window = np.abs(np.random.default_rng(0).normal(size=(1, 4, 8, 8, 1))).astype("float32")
+    assert set(measure_greatest(network, [window])) == ({"relu", "both"} if joined else {"relu"})
+
+
+def test_a_single_negative_value_among_many_is_seen() -> None:
+    x = keras.Input((8, 200, 200, 1))
+    network = keras.Model(x, layers.Conv3D(1, 1)(layers.Rescaling(0.5, name="half")(x)))
+    window = np.ones((1, 8, 200, 200, 1), "float32")
+    assert set(measure_greatest(network, [window])) == {"half"}
+    for place in (0, 1000, 2000, 3000):  # at random, more than half of all values are seen
+        window.ravel()[place] = -1
+        assert measure_greatest(network, [window]) == {}
+        window.ravel()[place] = 1
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     window = TINY.preparation.as_input(voxels(16, 32))[None]

@@ -3,15 +3,18 @@
 import re
 
 import keras
+import narrow_encoder
 import numpy as np
 import pytest
 from inference_networks import narrow_resunet, new_narrow_resunet, planar_resunet, small_unet, voxels, with_biases
 from keras import layers
 
 from planar3d import extras
-from planar3d.errors import Planar3DError, RecipeError
+from planar3d.errors import Planar3DError, RecipeError, WeightsError
 from planar3d.inference import agreement, predictor as module
 from planar3d.inference.predictor import predict_volume, predictor
+from planar3d.networks.registry import recipe_network
+from planar3d.networks.weights_file import Model, save_weights
 from planar3d.recipes import PAPER
 from planar3d.scans.targets import threshold
 from planar3d.training.precision import built_with, in_precision, precision_of
@@ -38,6 +41,18 @@ def depth_blur() -> keras.Model:
 def test_what_cannot_be_is_refused_with_a_sentence(choice, sentence) -> None:
     with pytest.raises(RecipeError, match=sentence):
         predictor(narrow_resunet(), RECIPE, **choice)
+
+
+def test_a_weights_file_is_used_with_the_recipe_or_refused(tmp_path) -> None:
+    own = RECIPE.changed(depth=8, stride=4, encoder=narrow_encoder.NAME, decoder_filters=(4, 4), bridge_filters=4)
+    model = Model.open(save_weights(recipe_network(own), tmp_path / "own.weights.h5", own))
+    deeper, scan = own.changed(depth=16, stride=8), voxels(24, 32)
+    found, expected = (
+        predictor(each, deeper, "windowed", "keras")(scan) for each in (model, Model.open(model, deeper))
+    )
+    np.testing.assert_array_equal(found, expected)
+    with pytest.raises(WeightsError, match=r"block1_conv1/kernel has the shape .* but planar_resunet needs"):
+        predictor(model, own.changed(channels=1))
 
 
 @pytest.mark.parametrize("method", ["shared", "windowed"])
