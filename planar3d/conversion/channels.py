@@ -11,12 +11,14 @@ from planar3d.conversion.place import Step
 # Layers that treat all channels alike, in any number; after them, channels are still those of the input.
 _ANY_CHANNELS = (
     layers.AveragePooling2D,
+    layers.CenterCrop,
     layers.Cropping2D,
     layers.Dropout,
     layers.GaussianNoise,
     layers.Identity,
     layers.MaxPooling2D,
     layers.ReLU,
+    layers.Resizing,
     layers.UpSampling2D,
     layers.ZeroPadding2D,
 )

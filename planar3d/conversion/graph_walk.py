@@ -14,6 +14,7 @@ from planar3d.conversion.choices import PLANAR, KernelMapping
 from planar3d.conversion.held_objects import check_activation, has_weights
 from planar3d.conversion.layer_rules import RULES
 from planar3d.conversion.place import Layout, Place, Step, Taken, fill, is_same, tell_apart
+from planar3d.conversion.refusals import refusal
 from planar3d.conversion.transfer_report import TransferredLayer
 from planar3d.errors import ConversionError
 from planar3d.graph.keras_graph import arguments_with, as_graph, is_graph, name_of, nodes_of, operation_of
@@ -126,11 +127,7 @@ class GraphWalk:
             raise ValueError("its data_format is 'channels_first'; build the network with channels last")
         rule = RULES.get(type(operation)) or operations.rule_of(operation)
         if rule is None:
-            raise ValueError(
-                f"none is known. Define one, counterparts={{{type(operation).__name__}: function from the 2D layer to "
-                "a 3D layer}, or replace it with other layers or keras.ops: UpSampling2D resizes, ZeroPadding2D pads, "
-                "MaxPooling2D pools"
-            )
+            raise ValueError(refusal(operation, place))
         activation: Any = getattr(operation, "activation", None)
         if not has_weights(activation):
             if place.has_depth and callable(activation):
@@ -157,6 +154,7 @@ class GraphWalk:
             inputs=flats,
             outputs=node.outputs,
             arguments=node.arguments.args,
+            named=node.arguments.kwargs,
             depth=volumes[0].shape[position] if deep[0] else None,
             has_depth=deep[0],
             layout=self.layout,

@@ -1,6 +1,5 @@
 """Conversion rules of layers without kernels."""
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -10,6 +9,7 @@ from keras import layers
 from planar3d.conversion import convolutions
 from planar3d.conversion.held_objects import held_and_plain, weight_objects
 from planar3d.conversion.place import Place, Rule, Step, Taken, copied
+from planar3d.conversion.slices import attention, by_slice, permute, reshape
 from planar3d.graph.keras_graph import Max, Mean, layer_type
 from planar3d.graph.layers import KINDS
 from planar3d.graph.reach import along_axes, within_slices
@@ -26,6 +26,11 @@ def rescaling(layer: layers.Rescaling, place: Place) -> list[Step]:
     return [Step(layers.Rescaling(scale, offset, name=layer.name, dtype=layer.dtype_policy))]
 
 
+def activity(layer: layers.ActivityRegularization, place: Place) -> list[Step]:
+    """The penalty sums over all values."""
+    return [Step(layers.ActivityRegularization(layer.l1, layer.l2, name=layer.name, dtype=layer.dtype_policy))]
+
+
 def same_axes(layer: Any, place: Place) -> list[Step]:
     """Layers along one or several axes: the corresponding axes in 3D."""
     axes = held_and_plain(layer)[1]["axis"]
@@ -36,7 +41,9 @@ def same_axes(layer: Any, place: Place) -> list[Step]:
     # Only channels are counted from the end, so that one layer serves maps and vectors.
     if [axis % place.rank for axis in axes] == [place.rank - 1]:
         return [copied(layer, axis=[-1])]
-    return [copied(layer, axis=[place.layout.axis_in_3d(axis, place.rank) for axis in axes])]
+    # Others are counted as they were, since Keras sorts them before it shapes the weights.
+    moved = [place.layout.axis_in_3d(axis, place.rank) - (axis < 0) * (place.rank + 1) for axis in axes]
+    return [copied(layer, axis=moved)]
 
 
 def batch_normalization(layer: Any, place: Place) -> list[Step]:
@@ -49,14 +56,13 @@ def batch_normalization(layer: Any, place: Place) -> list[Step]:
 def group_normalization(layer: layers.GroupNormalization, place: Place) -> list[Step]:
     """Statistics over the slice, as in the 2D layer, or over the volume, as in global pooling."""
     steps = batch_normalization(layer, place)
-    return steps if place.whole_volume or not place.has_depth else _slice_by_slice(layer, steps[0], place)
+    return steps if place.whole_volume else by_slice(layer, place, axis=-1)
 
 
 def rms_normalization(layer: layers.RMSNormalization, place: Place) -> list[Step]:
     """Along channels, else by slice: Keras multiplies by the scale as if its axes were the last ones."""
-    if not place.has_depth or [axis % place.rank for axis in layer.axis] == [place.rank - 1]:
-        return same_axes(layer, place)
-    return _slice_by_slice(layer, copied(layer), place)
+    along_channels = [axis % place.rank for axis in layer.axis] == [place.rank - 1]
+    return (same_axes if along_channels else by_slice)(layer, place)
 
 
 def prelu(layer: layers.PReLU, place: Place) -> list[Step]:
@@ -127,75 +133,18 @@ def upsampling(layer: layers.UpSampling2D, place: Place) -> list[Step]:
     if layer.interpolation == "nearest":
         size = inside(layer.size, place.factor)
         return [Step(layers.UpSampling3D(size, name=layer.name, dtype=layer.dtype_policy))]
-    steps = _slice_by_slice(layer, copied(layer), place)
+    steps = by_slice(layer, place)
     if place.factor > 1:
         size = inside((1, 1), place.factor)
         steps.append(Step(layers.UpSampling3D(size, name=f"{layer.name}_depth", dtype=layer.dtype_policy)))
     return steps
 
 
-def _slice_by_slice(layer: Any, step: Step, place: Place) -> list[Step]:
-    """A 2D layer applied to each slice; depth is moved before the rows if it is elsewhere."""
-    wrapped = layers.TimeDistributed(step.operation, name=layer.name, dtype=layer.dtype_policy)
-    there = place.layout.depth_first(place.rank)
-    back = [1 + there.index(axis) for axis in range(1, place.rank + 1)]
-    steps = [*_permuted(layer, there, place, "_to"), Step(wrapped, step.arrays, step.mapping)]
-    return [*steps, *_permuted(layer, back, place, "_fro")]
-
-
-def reshape(operation: Any, place: Place) -> list[Step]:
-    """Reshape, Flatten and similar layers that keep rows and columns, with one of each, or give a vector per slice."""
-    before, after = place.inputs[0].shape[1:], place.outputs[0].shape[1:]
-    if None not in (*before, *after) and len(after) == 1 and place.has_depth and not place.whole_volume:
-        return _vector_of_each_slice(operation, after[0], place)
-    if None in (*_plane(before), *after) or _plane(before) != _plane(after):
-        raise ValueError(
-            f"it turns {_sizes(before)} of a slice into {_sizes(after)}, which depends on the number of rows and "
-            "columns and has no meaning in a volume. Pool first, e.g. with GlobalAveragePooling2D, or convert the "
-            "network without its top (include_top=False)"
-        )
-    return [Step(layers.Reshape(_target(after, place), name=operation.name, dtype=place.precision))]
-
-
-def _vector_of_each_slice(operation: Any, length: int, place: Place) -> list[Step]:
-    # A slice must be contiguous, so depth is first.
-    to = _permuted(operation, place.layout.depth_first(place.rank), place, "_to")
-    return [*to, Step(layers.Reshape((-1, length), name=operation.name, dtype=place.precision))]
-
-
-def permute(layer: layers.Permute, place: Place) -> list[Step]:
-    """The same order of axes, with depth in place."""
-    moved = layer.dims
-    if place.has_depth:
-        axes = [place.layout.axis_in_3d(axis, place.rank) for axis in moved]
-        moved = place.layout.with_depth((None, *axes), place.layout.position(place.rank))[1:]
-    return [Step(layers.Permute(moved, name=layer.name, dtype=layer.dtype_policy))]
-
-
-def _permuted(operation: Any, order: list[int], place: Place, suffix: str) -> list[Step]:
-    """A step to another order of axes; none for the same order."""
-    made = layers.Permute(order, name=f"{operation.name}{suffix}", dtype=place.precision)
-    return [] if order == sorted(order) else [Step(made)]
-
-
-def _target(after: Sequence[int], place: Place) -> tuple[int, ...]:
-    vector = len(after) < 3
-    # After pooling over the volume one slice is left; its vector has no depth.
-    of_volume = not place.has_depth or (place.whole_volume and place.depth == 1)
-    if of_volume and vector:
-        return tuple(after)
-    return place.layout.with_depth((None, *after), 1 if of_volume else -1)[1:]
-
-
-def _plane(shape: Sequence[Any]) -> tuple[Any, ...]:
-    """The rows and columns of a 2D shape without batch; 1 and 1 for a vector."""
-    return tuple(shape[:2]) if len(shape) >= 3 else (1, 1)
-
-
-def _sizes(shape: Sequence[Any]) -> str:
-    return "×".join("?" if size is None else str(size) for size in shape)
-
-
+# Layers of single images or sequences, without chance and without a depth of their own.
+_BY_SLICE = (
+    "AveragePooling1D CenterCrop Conv1D Conv1DTranspose Cropping1D DepthwiseConv1D EinsumDense Embedding "
+    "GlobalAveragePooling1D GlobalMaxPooling1D MaxPooling1D Resizing SeparableConv1D UpSampling1D ZeroPadding1D"
+)
 _SAME_IN_3D = {within_slices: everywhere, along_axes: same_axes}
 # By exact type: a subclass may behave differently.
 RULES: dict[type, Rule] = {
@@ -204,6 +153,8 @@ RULES: dict[type, Rule] = {
         for name, known in KINDS.items()
         if known.reach in _SAME_IN_3D and (kind := layer_type(name))
     },
+    **{getattr(layers, name): by_slice for name in _BY_SLICE.split()},
+    layers.ActivityRegularization: activity,
     layers.Rescaling: rescaling,
     layers.AlphaDropout: dropout,
     layers.AveragePooling2D: pooling,
@@ -216,6 +167,7 @@ RULES: dict[type, Rule] = {
     layers.GlobalMaxPooling2D: global_pooling,
     layers.GroupNormalization: group_normalization,
     layers.MaxPooling2D: pooling,
+    layers.MultiHeadAttention: attention,
     layers.PReLU: prelu,
     layers.Permute: permute,
     layers.RMSNormalization: rms_normalization,

@@ -9,18 +9,21 @@ import keras
 import numpy as np
 from keras import tree
 
-from planar3d.conversion.layer_rules import RULES, everywhere, reshape
+from planar3d.conversion.layer_rules import RULES, everywhere
 from planar3d.conversion.place import Place, Rule, Step
+from planar3d.conversion.slices import OF_BATCH, reshape
 from planar3d.graph.keras_graph import ExpandDims, Moveaxis, operation_kind
 
 _EACH_VALUE = (
-    "Absolute Add Cast Clip Cos Divide DivideNoNan Elu Equal Erf Exp Expm1 Gelu Greater GreaterEqual HardSigmoid "
-    "HardSilu HardTanh LeakyRelu Less LessEqual Log Log1p LogSigmoid Maximum Minimum Mod Multiply Negative NotEqual "
-    "Power Reciprocal Relu Relu6 Rsqrt Selu Sigmoid Sign Silu Sin Softplus Softsign Sqrt Square Subtract Tanh "
-    "TrueDivide Where"
+    "Absolute Add Arctan Cast Ceil Celu Clip Cos Divide DivideNoNan Elu Equal Erf Exp Expm1 Floor Gelu Greater "
+    "GreaterEqual HardShrink HardSigmoid HardSilu HardTanh Isfinite Isnan LeakyRelu Less LessEqual Log Log10 Log1p "
+    "Log2 LogSigmoid Logaddexp LogicalAnd LogicalNot LogicalOr Maximum Minimum Mod Multiply NanToNum Negative "
+    "NotEqual OnesLike Power Reciprocal Relu Relu6 Round Rsqrt Selu Sigmoid Sign Silu Sin SoftShrink Softplus "
+    "Softsign SparsePlus SparseSigmoid Sqrt Square Squareplus Subtract Tan Tanh TanhShrink Threshold TrueDivide Where "
+    "ZerosLike"
 )
-_ALONG_AXIS = "Concatenate Flip LogSoftmax Roll Softmax Split"
-_REDUCING = "Amax Amin Max Mean Min Std Sum Var"
+_ALONG_AXIS = "Concatenate Cumprod Cumsum Flip Glu LogSoftmax Normalize Roll Softmax Sparsemax Split"
+_REDUCING = "All Amax Amin Any Logsumexp Max Mean Min Prod Std Sum Var"
 
 
 def each_value(operation: Any, place: Place) -> list[Step]:
@@ -70,7 +73,7 @@ def expand(operation: Any, place: Place) -> list[Step]:
     rank = len(place.outputs[0].shape)
     new = {axis % rank for axis in _listed(operation.axis)}
     if 0 in new:
-        raise ValueError(_OF_BATCH)
+        raise ValueError(OF_BATCH)
     old = [axis for axis in range(rank) if axis not in new]
     natural = old[place.layout.position(place.rank)]  # depth stays before the same axis
     moved = sorted(axis + (axis >= natural) for axis in new)
@@ -88,7 +91,7 @@ def transpose(operation: Any, place: Place) -> list[Step]:
     """The same order of axes, with depth in place."""
     order = [axis % place.rank for axis in operation.axes or range(place.rank)[::-1]]
     if order[0] != 0:
-        raise ValueError(_OF_BATCH)
+        raise ValueError(OF_BATCH)
     if not place.has_depth:
         return [_again(operation)]
     moved = [place.layout.axis_in_3d(axis, place.rank) for axis in order]
@@ -113,9 +116,6 @@ def rule_of(operation: Any) -> Rule | None:
     return _RULES.get(operation_kind(operation))
 
 
-_OF_BATCH = "it joins the samples of a batch"
-
-
 def _again(operation: Any, **changes: Any) -> Step:
     """The same operation, with changes. Keras gives no configuration of operations with arrays."""
     names = signature(type(operation).__init__).parameters.keys() & vars(operation).keys()
@@ -130,7 +130,7 @@ def _axes(operation: Any, place: Place) -> list[int]:
     """The axes of an operation, counted from the batch."""
     axes = [] if operation.axis is None else [axis % place.rank for axis in _listed(operation.axis)]
     if 0 in axes or not axes:
-        raise ValueError(_OF_BATCH)
+        raise ValueError(OF_BATCH)
     return axes
 
 
@@ -163,7 +163,7 @@ def _key_in_3d(place: Place) -> tuple[tuple[Any, ...], int]:
     else:
         entries += whole
     if not isinstance(entries[0], slice):
-        raise ValueError(_OF_BATCH)
+        raise ValueError(OF_BATCH)
     taken = [number for number, entry in enumerate(entries) if entry is not None]
     before = taken[place.layout.position(place.rank)]
     natural = sum(entry is None or isinstance(entry, slice) for entry in entries[:before])

@@ -50,6 +50,7 @@ class Place:
     inputs: Sequence[Any]  # its 2D tensors
     outputs: Sequence[Any]
     arguments: Sequence[Any]  # its call arguments, including 2D tensors
+    named: Mapping[str, Any]  # those given by name
     depth: int | None  # of its first input in 3D; None if unknown
     has_depth: bool  # whether its input has values per slice, not for the whole volume
     layout: Layout  # the position of depth
@@ -161,6 +162,7 @@ def _told(step: Step) -> tuple[Any, ...]:
     kind = type(step.operation)
     _, plain = held_and_plain(step.operation)
     plain.pop("name", None)
+    plain.get("layer", {}).pop("build_config", None)  # a layer applied to each slice is built at its first place
     return kind, plain, step.mapping
 
 

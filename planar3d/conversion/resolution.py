@@ -64,14 +64,23 @@ def depth_factors(network: keras.Model, depth_pooling: str | Sequence[int]) -> d
             reduced, finest first.
 
     Raises:
-        ConversionError: the list has another length, or a layer with weights, or in a nested network, is used at levels
-            with different factors.
+        ConversionError: the list has another length; a layer with weights, or in a nested network, is used at levels
+            with different factors; or a level is resized to any size.
     """
     spans: defaultdict[Any, set[tuple[Fraction, Fraction]]] = defaultdict(set)
 
     def visit(name: str, node: Any, taken: list[Reduction]) -> list[Reduction]:
         stride = stride_of(node.operation)
         given = [reduction_behind(node.operation, taken, output, 3) for output in node.outputs]
+        if (
+            type(node.operation) is layers.Resizing
+            and given != [1]
+            and not (isinstance(depth_pooling, str) and depth_pooling == "keep")
+        ):
+            raise ConversionError(
+                f"{name} (Resizing) resizes rows and columns that are already reduced, and would leave depth as it is; "
+                "replace it with UpSampling2D, or convert with depth_pooling='keep'."
+            )
         if stride != 1 and given[0] is not None:
             before = given[0] / stride
             spans[node].add((min(before, given[0]), max(before, given[0])))  # the finer one first

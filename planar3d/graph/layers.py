@@ -106,7 +106,9 @@ _CONVOLVING = ("Conv1D", "Conv2D", "DepthwiseConv1D", "DepthwiseConv2D", "Separa
 _UNKNOWN = LayerKind()
 
 KINDS: dict[str, LayerKind] = {
-    **dict.fromkeys((*_RANDOM, "Identity"), LayerKind(reach.within_slices, lambda use: use.values[0])),
+    **dict.fromkeys(
+        (*_RANDOM, "ActivityRegularization", "Identity"), LayerKind(reach.within_slices, lambda use: use.values[0])
+    ),
     **dict.fromkeys(("CustomScaleLayer", "ELU", "LayerScale"), LayerKind(reach.within_slices)),
     **dict.fromkeys(("LayerNormalization", "Normalization"), LayerKind(reach.along_axes, settings=("axis",))),
     # The cost of a planar convolution, as of its kind in 3D; see conversion/convolutions.py.

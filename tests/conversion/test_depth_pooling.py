@@ -130,3 +130,11 @@ def test_a_transposed_convolution_with_output_padding_has_an_odd_number_of_taps(
     flat = network_of(layers.Conv2DTranspose(3, 3, 2, "same", output_padding=1, name="up"))
     with pytest.raises(ConversionError, match=says):
         convert(flat, **choice)
+
+
+def test_a_level_resized_to_any_size_is_refused_where_depth_was_divided():
+    flat = network_of(layers.Resizing(8, 8), layers.MaxPooling2D(), layers.Resizing(8, 8, name="odd"))
+    assert convert(flat).output_shape == (None, None, 8, 8, 4)
+    for depth_pooling in ("match", [2]):
+        with pytest.raises(ConversionError, match=r"^odd \(Resizing\) resizes .* UpSampling2D, or .*'keep'"):
+            convert(flat, depth_pooling=depth_pooling)

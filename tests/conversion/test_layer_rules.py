@@ -66,12 +66,86 @@ LAYERS = {
 @pytest.mark.parametrize("axis", [0, 1, 2])
 @pytest.mark.parametrize("made", LAYERS.values(), ids=LAYERS)
 def test_a_planar_layer_equals_the_2d_layer_slice_by_slice(made, axis):
-    flat = network_of(made())
+    _equals_by_slice(network_of(made()), axis)
+
+
+def _equals_by_slice(flat, axis):
     voxels = np.moveaxis(volume(2, 3, 8, 10, 4), 1, 1 + axis)
     expected = by_slice(flat, voxels, axis)
     if expected.ndim == 6:  # a map of groups of channels, depth among its rows and columns
         expected = np.moveaxis(expected, 1, 1 + axis)
     assert_allclose(run(convert(flat, axis=axis), voxels), expected, rtol=1e-4, atol=1e-5)
+
+
+def tokens(*behind):
+    return lambda x: keras.Sequential([layers.Reshape((80, 4)), *behind])(x)
+
+
+def attending(**options):
+    return lambda x: layers.MultiHeadAttention(2, 3, **options)(x, value=x)
+
+
+def efficient_channel_attention(x):
+    y = layers.Reshape((4, 1))(layers.GlobalAveragePooling2D()(x))
+    return x * layers.Reshape((1, 1, 4))(layers.Conv1D(1, 3, padding="same", activation="sigmoid")(y))
+
+
+def vision_transformer(x):
+    y = layers.Reshape((20, 6))(layers.Conv2D(6, 2, strides=2)(x)) + volume(20, 6)
+    y += attending()(layers.LayerNormalization()(y))
+    y += layers.Dense(6, activation="gelu")(layers.LayerNormalization()(y))
+    return layers.Conv2DTranspose(2, 2, strides=2)(layers.Reshape((4, 5, 6))(y))
+
+
+def windows(x):
+    y = ops.transpose(layers.Reshape((4, 2, 5, 2, 4))(x), (0, 1, 3, 2, 4, 5))
+    y = layers.EinsumDense("abcde,dfe->abcf", (4, 5, 3))(layers.Reshape((4, 5, 4, 4))(y))
+    return layers.Reshape((2, 10, 3))(y)
+
+
+OF_WHOLE_SLICES = {
+    "ActivityRegularization": layers.ActivityRegularization(0.1),
+    "CenterCrop": layers.CenterCrop(4, 5),
+    "Conv1D on": tokens(layers.Conv1D(3, 3, activation="relu"), layers.MaxPooling1D(), layers.GlobalMaxPooling1D()),
+    "EinsumDense": layers.EinsumDense("abcd,dce->abe", (8, 3), bias_axes="e", activation="gelu"),
+    "Embedding": lambda x: layers.Embedding(9, 3)(tokens()(ops.cast(ops.clip(2 * x + 4, 0, 8), "int32"))),
+    "LayerNormalization, rows and channels": layers.LayerNormalization(axis=[1, -1]),
+    "LayerNormalization, columns and channels": layers.LayerNormalization(axis=[-2, -1]),
+    "MultiHeadAttention, map": attending(),
+    "MultiHeadAttention, axis": lambda x: attending(attention_axes=1)(tokens()(x)),
+    "Resizing": layers.Resizing(5, 7, crop_to_aspect_ratio=True),
+    "efficient channel attention": efficient_channel_attention,
+    "tokens and back": lambda x: layers.Conv2D(3, 3)(tokens(layers.Reshape((10, 8, 4)))(x)),
+    "ops.reshape": lambda x: ops.reshape(ops.reshape(x, (-1, 80, 4)), (-1, 10, 8, 4)),
+    "vision transformer": vision_transformer,
+    "windows": windows,
+    "operations of each value": lambda x: (
+        ops.squareplus(ops.floor(x), b=3) + ops.celu(x, 0.5) + ops.soft_shrink(x, 0.3)
+    ),
+    "operations along axes": lambda x: ops.cumsum(x, 1) + ops.normalize(x, 2) + ops.prod(x, (1, 2), keepdims=True),
+}
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("made", OF_WHOLE_SLICES.values(), ids=OF_WHOLE_SLICES)
+def test_what_takes_a_slice_as_a_whole_takes_each_slice_of_a_volume(made, axis):
+    _equals_by_slice(network_of(made), axis)
+
+
+def test_a_vision_transformer_predicts_volumes_of_any_depth_and_is_read_from_its_file(tmp_path):
+    flat = network_of(layers.Resizing(8, 10), vision_transformer, shape=(16, 20, 4))
+    volumes, voxels = convert(flat), volume(1, 5, 16, 20, 4)
+    volumes.save(tmp_path / "volumes.keras")
+    found = keras.saving.load_model(tmp_path / "volumes.keras").predict(voxels, verbose=0)
+    assert_allclose(found, by_slice(flat, voxels), rtol=1e-4, atol=1e-5)
+
+
+def test_images_are_cut_and_resized_before_channels_are_summed():
+    flat = network_of(layers.Resizing(8, 8), layers.CenterCrop(6, 6), layers.Conv2D(3, 3, name="first"))
+    grey = volume(1, 3, 8, 10, 1)
+    volumes = convert(flat, in_channels=1)
+    assert volumes.get_layer("first").kernel.shape[-2] == 1
+    assert_allclose(run(volumes, grey), by_slice(flat, np.repeat(grey, 4, -1)), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("axis", [0, 1])

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from flat_networks import by_slice, randomized, run, volume
+from flat_networks import by_slice, network_of, randomized, run, volume
 from keras import layers
 from numpy.testing import assert_allclose, assert_array_equal
 
@@ -56,6 +56,25 @@ def test_strided_convolutions_stay_shared_or_are_refused():
     assert_allclose(run(volumes, voxels), by_slice(flat, voxels)[:, ::4], rtol=1e-4, atol=1e-5)
     with pytest.raises(ConversionError, match=r"twice .*depth_pooling=\[2, 1\] treats differently"):
         convert(flat, depth_pooling=[2, 1])
+
+
+@pytest.mark.parametrize(
+    "made", [lambda: layers.GroupNormalization(2), lambda: layers.EinsumDense("abcd,de->abce", (8, 10, 4))]
+)
+def test_a_layer_of_each_slice_stays_one(made):
+    layer = made()
+    flat = network_of(layer, layers.ReLU(), layer)
+    volumes = convert(flat)
+    assert len(volumes.weights) == len(flat.weights)
+    assert_allclose(run(volumes, volume(1, 3, 8, 10, 4)), by_slice(flat, volume(1, 3, 8, 10, 4)), rtol=1e-4, atol=1e-5)
+
+
+def test_attention_of_several_places_stays_one():
+    layer = layers.MultiHeadAttention(2, 3)
+    flat = network_of(layers.Reshape((80, 4)), lambda x: layer(x, x), lambda x: layer(x, x))
+    volumes = convert(flat)
+    assert len(volumes.weights) == len(flat.weights)
+    assert_allclose(run(volumes, volume(1, 3, 8, 10, 4)), by_slice(flat, volume(1, 3, 8, 10, 4)), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])

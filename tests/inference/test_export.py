@@ -212,7 +212,14 @@ def _network(layers_of):
 
 def test_these_are_all_layers_that_onnx_is_written_from():
     used = {layer.kind for build in (_odd, _rearranged) for layer in described(_network(build)).layers}
-    in_training_alone = {"AlphaDropout", "GaussianDropout", "GaussianNoise", "Identity", "StochasticDepth"}
+    in_training_alone = {
+        "ActivityRegularization",
+        "AlphaDropout",
+        "GaussianDropout",
+        "GaussianNoise",
+        "Identity",
+        "StochasticDepth",
+    }
     assert {kind for kind, known in KINDS.items() if known.write} - used == in_training_alone
 
 
