@@ -78,6 +78,15 @@ def test_a_lesion_mask_without_geometry_is_refused_without_advice_to_assume_one(
         LesionShapes.read(tmp_path)
 
 
+def test_lesion_masks_of_other_voxels_are_refused(tmp_path):
+    """A mask of 2 mm gave lesions of an eighth of the volume."""
+    mask = np.zeros((9, 9, 9), np.uint8)
+    mask[2:5, 2:5, 2:5] = 1
+    nib.save(nib.Nifti1Image(mask, np.diag([2, 2, 2, 1])), tmp_path / "patient.nii")
+    with pytest.raises(ScanError, match=r"patient\.nii has voxels of 2 × 2 × 2 mm; 1 mm is needed"):
+        LesionShapes.read(tmp_path)
+
+
 @pytest.fixture(scope="module")
 def generator(anatomy, shapes):
     return HeadGenerator((anatomy,), shapes, loads_ml=(0.5, 5.0))

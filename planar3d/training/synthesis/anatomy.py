@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation
 from planar3d.errors import DatasetError, ScanError, untrusted
 from planar3d.files import written_beside
 from planar3d.scans.checks import are_labels
-from planar3d.scans.volume import read_volume
+from planar3d.scans.volume import Scan, read_volume
 
 # Tissues with similar signal in FLAIR, with their labels in FreeSurfer, and from 501 on in SynthSeg's maps of whole
 # heads. Its other tissues are fat near the skin and around the eyes, and muscle elsewhere; `read_anatomy` separates
@@ -165,9 +165,7 @@ def read_anatomy(path: str | Path) -> Anatomy:
     if path.suffix == ".npz":
         return Anatomy.load(path)
     scan = read_volume(path, None, None, "a label map, a single volume of whole numbers,")
-    if np.abs(np.array(scan.spacing) - 1).max() > 0.02:
-        sizes = " × ".join(f"{mm:g}" for mm in scan.spacing)
-        raise ScanError(f"{path} has voxels of {sizes} mm; anatomies must have 1 mm. Resample it (nearest neighbour).")
+    refuse_other_voxels(scan)
     labels = np.rint(scan.voxels)
     if not are_labels(scan.voxels, labels, np.iinfo(np.int16).max):
         low, high = scan.limits
@@ -192,6 +190,13 @@ def read_anatomy(path: str | Path) -> Anatomy:
     moved = np.eye(4)
     moved[:3, 3] = [part.start for part in box]
     return Anatomy(_told_apart(tissues[box], found[box]), image.affine @ moved, path.name.split(".")[0])
+
+
+def refuse_other_voxels(scan: Scan) -> None:
+    """Raise a `ScanError` unless the voxels of a map have 1 mm."""
+    if np.abs(np.array(scan.spacing) - 1).max() > 0.02:
+        sizes = " × ".join(f"{mm:g}" for mm in scan.spacing)
+        raise ScanError(f"{scan.path} has voxels of {sizes} mm; 1 mm is needed. Resample it (nearest neighbour).")
 
 
 def read_anatomies(folder: str | Path) -> tuple[Anatomy, ...]:

@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from planar3d.errors import DatasetError
 from planar3d.scans.phantom_fields import smooth_noise, spread
 from planar3d.scans.volume import read_mask
-from planar3d.training.synthesis.anatomy import KINDS, LESION_TISSUE, Anatomy, Stored, files_in
+from planar3d.training.synthesis.anatomy import KINDS, LESION_TISSUE, Anatomy, Stored, files_in, refuse_other_voxels
 
 _LEAST_VOXELS = 5  # of a shape
 _SMOOTH = (0.7, 1.5)  # mm, of outlines
@@ -46,12 +46,14 @@ class LesionShapes(Stored):
 
         Raises:
             DatasetError: there is no mask, or no lesion.
+            ScanError: a mask cannot be used, or has voxels of another size.
         """
         if Path(folder).suffix == ".npz":
             return cls.load(folder)
         bits, about = [], []
         for patient, path in enumerate(files_in(folder, ("*.nii.gz", "*.nii"), "lesion mask")):
             mask = read_mask(path, assume_affine=None)
+            refuse_other_voxels(mask)
             image = nib.as_closest_canonical(nib.Nifti1Image(mask.voxels, mask.affine))
             labels, _ = ndimage.label(np.asarray(image.dataobj))
             for number, box in enumerate(ndimage.find_objects(labels), start=1):
