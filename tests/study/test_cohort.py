@@ -25,6 +25,7 @@ from planar3d.inference.segmenter import segment
 from planar3d.networks.weights_file import Model, load_network
 from planar3d.recipes import Recipe
 from planar3d.scans import nifti
+from planar3d.scans.outputs import plain_names
 from planar3d.scans.volume import read_mask, read_scan
 from planar3d.study import cohort_task, earlier, records, segmented as segmented_module
 from planar3d.study.cohort import segment_all
@@ -473,6 +474,14 @@ def test_a_process_that_stood_still_while_another_host_took_its_scan_over_leaves
     assert not list(out.rglob(".*"))
     for path, (content, written) in theirs.items():
         assert path.read_bytes() == content and path.stat().st_mtime_ns == written
+
+
+def test_a_scan_that_another_process_gives_back_is_segmented_last(scans, model, tmp_path, monkeypatch):
+    claim, lines = CohortFolder(tmp_path).claim(plain_names(f"{scans[0].parent.name}_3DFLAIR", tmp_path)), []
+    _stand_still(monkeypatch, (segmenter.Segmenter, "load"), claim.release)
+    cohort = segment_all(scans[:2], model, tmp_path, PLAIN, lines.append)
+    assert [line[:3] for line in lines if "_mask.nii.gz" in line] == ["2/2", "1/2"] and len(cohort.records) == 2
+    assert not any("being segmented" in line for line in lines)
 
 
 def test_what_is_to_be_overwritten_is_segmented_again_if_who_took_it_over_died(scans, model, tmp_path, monkeypatch):
