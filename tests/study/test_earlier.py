@@ -75,6 +75,15 @@ def test_nothing_is_kept_where_one_of_several_models_had_another_recipe(tmp_path
     assert kept_files(outputs, before, before) == files and kept_files(outputs, before, other) == {}
 
 
+def test_files_of_a_mask_whose_recipe_lacks_a_field_of_today_stay(tmp_path):
+    outputs = plain_names("a", tmp_path)
+    outputs.lesions.touch()
+    recipe, one = RECIPE.to_json(), {"scan": {}, "model": {}, "result": {}, "files": {"lesions": outputs.lesions.name}}
+    older = {**recipe, "preparation": {k: v for k, v in recipe["preparation"].items() if k != "raw_values"}}
+    before, now, other = (one | {"recipe": each} for each in (older, recipe, {**recipe, "preparation": 1}))
+    assert kept_files(outputs, before, now) == one["files"] and kept_files(outputs, before, other) == {}
+
+
 def test_the_probabilities_of_lesions_stay_in_table_and_record_while_their_map_is_kept(scan, model, tmp_path):
     first = _segment(scan, model, tmp_path, Asked(engine="keras", probability=True))
     table = (tmp_path / first["files"]["lesions"]).read_text()
