@@ -80,7 +80,7 @@ class Convolution:
         dilation: of rows and columns; where it is not 1, the input's size must be a multiple of it, and the kernel odd.
     """
 
-    def __init__(self, dilation: tuple[int, int] = (1, 1)) -> None:
+    def __init__(self, dilation: tuple[int, int]) -> None:
         self.dilation = dilation
 
     def forward(self, parts: Sequence[Any], kernel: Any, bias: Any) -> Any:

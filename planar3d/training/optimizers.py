@@ -59,7 +59,7 @@ class Lookahead(keras.optimizers.Optimizer):
     are variables of the optimizer, so checkpoints include them. The learning rate is the inner optimizer's.
     """
 
-    def __init__(self, inner: keras.optimizers.Optimizer, steps: int = 6, share: float = 0.5) -> None:
+    def __init__(self, inner: keras.optimizers.Optimizer, steps: int, share: float) -> None:
         super().__init__(0.0, name="lookahead")
         self.inner, self.steps, self.share = inner, steps, share
 

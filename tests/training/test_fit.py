@@ -260,7 +260,7 @@ def _train_by_losses(losses, folder, recipe, notify=lambda text: None):
 @pytest.mark.parametrize(("monitor", "best"), [("loss", 3), ("dice", 3), ("last", 5)])
 def test_the_weights_kept_are_those_of_the_best_epoch_of_each_monitor(monitor, best, tmp_path, monkeypatch):
     monkeypatch.setattr("planar3d.training.fit.save_weights", lambda network, path, *_: network.save_weights(path))
-    progress, _ = _train_by_losses([3.0, 4.0, 1.0, 1.0, 2.0], tmp_path, TINY.changed(monitor=monitor))
+    progress, _ = _train_by_losses([3.0, 4.0, 1.0, 1.0, 2.0], tmp_path, TINY.changed(monitor=monitor, patience=0))
     with h5py.File(tmp_path / "best.weights.h5") as kept:
         assert kept["layers/dense/vars/0"][()] == best == progress.best_epoch
 
