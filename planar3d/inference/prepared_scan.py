@@ -64,9 +64,7 @@ def predict_prepared(
     """Predict the probabilities of a prepared scan.
 
     Args:
-        predict: as `predictor` returns it.
-        prepared: the scan, prepared by the recipe.
-        recipe: defines the stacks of slices and the number of slices in a window.
+        predict, prepared: as `predictor` and `prepare` return them, with the same recipe.
         progress: called with the number of windows done and their total.
 
     Returns:
@@ -99,7 +97,6 @@ def native_mask(probabilities: np.ndarray, prepared: Prepared, recipe: Recipe) -
 
     Args:
         probabilities: float32 (slices, rows, cols) on the prepared grid, or (slices, rows, cols, outputs).
-        prepared: the prepared scan.
         recipe: defines the resampling to the native grid, and how probabilities become labels.
 
     Raises:

@@ -56,9 +56,9 @@ def run_fold(run: Run, number: int, notify: Notify, wait: Notify | None = None, 
     """Train one fold, then predict and score its test scans; finished parts are skipped.
 
     Args:
-        run, number: the fold, from 1.
+        number: from 1.
         wait: gets a message when waiting for another process at this fold; if None, that is an error.
-        devices: for training, see `choose_devices`.
+        devices: as in `choose_devices`.
     """
     if not _is_scored(run, number):
         with _held(run, number, wait) as claim:

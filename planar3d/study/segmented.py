@@ -116,9 +116,7 @@ def write_segmented(
     Args:
         outputs: the files, in a temporary folder.
         about: the record's entries on scan, model, recipe and machine.
-        mask: on the scan's grid; for several targets a label map.
-        probability: on the scan's grid, if requested.
-        asked: the requested outputs.
+        mask, probability: on the scan's grid; the mask is a label map for several targets.
         recipe: defines the meaning of labels, and the contrast of the scan.
     """
     targets, image, model = recipe.targets, recipe.preparation.images[0], about["model"]
