@@ -298,14 +298,24 @@ def test_the_checks_do_not_depend_on_the_storage():
         assert check_quality(scan_there, mask_there, whole_head=True) == expected
 
 
+def _cylinder(radius, slices):
+    """A head in empty air: a shell of 25 mm around a darker center, on a grid of 2.5 mm."""
+    places = np.indices((50, 50, slices)).T - (24.5, 24.5, 0)
+    apart = np.linalg.norm(places[..., :2], axis=-1).T * 2.5
+    voxels = np.where(apart < radius, np.where(apart < radius - 25, 100, 300), 0)
+    return find_head(_scan(voxels.astype(np.float32), SMALL))
+
+
 @pytest.mark.parametrize(("radius", "grey"), [(40, 100), (22, 300), (0, np.nan)])
 def test_the_grey_level_of_tissue_is_that_of_the_center_or_without_one_of_all(radius, grey):
-    places = np.indices((50, 50, 20)).T - (24.5, 24.5, 0)
-    apart = np.linalg.norm(places[..., :2], axis=-1).T * 2.5
-    voxels = np.where(apart < radius, np.where(apart < radius - 25, 100, 300), 0)  # mm of a shell around the center
-    head = find_head(_scan(voxels.astype(np.float32), np.diag([2.5, 2.5, 2.5, 1])))
+    head = _cylinder(radius, slices=20)
     np.testing.assert_equal(head.tissue, grey)
     assert head.centre.any() == (grey == 100)
+
+
+def test_a_slab_without_a_vault_does_not_tell_whether_the_skull_was_removed():
+    assert _cylinder(40, slices=20).is_extracted is True
+    assert _cylinder(40, slices=8).is_extracted is None
 
 
 @pytest.mark.parametrize("shape", [(2, 2, 2), (2, 300, 2), (40, 40, 40)])
