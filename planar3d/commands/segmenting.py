@@ -151,13 +151,25 @@ def _by_name(words: list[str]) -> dict[str, Path]:
     return named
 
 
+def _both(masks: tuple[Path, Path] | None) -> tuple[Path, Path] | None:
+    """Two masks; with only one, the next option is read as the second, and its value as another argument."""
+    if masks and any(path.name.startswith("--") for path in masks):
+        raise BadParameter("the masks of both scans are needed, BASELINE FOLLOWUP.")
+    return masks
+
+
 def compare(
     baseline: Annotated[Path, Argument(help="Scan of the first visit.")],
     followup: Annotated[Path, Argument(help="Scan of a later visit, of the same patient and sequence.")],
     out: Out,
     masks: Annotated[
         tuple[Path, Path] | None,
-        Option("--masks", metavar="BASELINE FOLLOWUP", help="Lesion masks of both scans, instead of --model."),
+        Option(
+            "--masks",
+            metavar="BASELINE FOLLOWUP",
+            help="Lesion masks of both scans, instead of --model.",
+            callback=_both,
+        ),
     ] = None,
     model: Annotated[
         str | None, Option("--model", help="Weights file or published model; several as in predict.")

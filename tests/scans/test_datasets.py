@@ -232,7 +232,7 @@ def test_a_csv_table_is_read_however_it_was_saved(tmp_path):
     [
         (
             "Image;Mask\na.nii;m.nii\n",
-            r"has the columns Image, Mask \(read with semicolons\); it needs scan, mask, group",
+            r"has the columns Image, Mask \(read with semicolons\); it needs scan and mask",
         ),
         ("", "has the columns nothing"),
         ("scan,mask\n", "has no rows"),
@@ -242,7 +242,7 @@ def test_a_csv_table_is_read_however_it_was_saved(tmp_path):
         ("scan,mask,id\na.nii,m.nii,1\nb.nii,n.nii,1\n", "the id 1 more than once"),
         ("scan,mask,id\na.nii,m.nii,e\u0301\nb.nii,n.nii,\u00e9\n", "the id .* more than once"),
         ("scan,mask,id\na.nii,m.nii,p1\nb.nii,n.nii,P1\n", r"the id P1 more than once \(\S*b.nii, \S*a.nii\)"),
-        ("# of 2026\nscan,mask\na.nii,m.nii\n", r"has the columns # of 2026 .*; it needs scan, mask, group"),
+        ("# of 2026\nscan,mask\na.nii,m.nii\n", r"has the columns # of 2026 .*; it needs scan and mask"),
         ("scan,mask,id\na.nii,m.nii,../1\n", "line 2: “../1” cannot be part of a file name"),
         ("scan,mask\né.nii,m.nii\n", "line 2: the name of é.nii has no letter of a–z and no digit; add the column id"),
         ("scan,mask\n.,m.nii\n", r"line 2: the name of \. has no letter of a–z and no digit; add the column id"),
@@ -263,7 +263,7 @@ def test_a_csv_table_names_files_beside_itself(tmp_path):
     table.write_text("scan,mask,group\na/f.nii.gz,a/m.nii.gz,x\nb/f.nii.gz,b/m.nii.gz,y\n")
     assert [(case.id, case.group) for case in find_cases(table).cases] == [("a_f", "x"), ("b_f", "y")]
     table.write_text("scan,group\na/f.nii.gz,x\n")
-    with pytest.raises(DatasetError, match="needs scan, mask, group"):
+    with pytest.raises(DatasetError, match="needs scan and mask"):
         find_cases(table)
     table.write_text("scan,mask,group\nabsent.nii.gz,a/m.nii.gz,x\n")
     with pytest.raises(DatasetError, match=r"line 2.*absent.nii.gz does not exist"):
@@ -305,7 +305,7 @@ def test_whose_visits_cases_are_is_told_by_subject_name_or_column(tmp_path):
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("image:t1,id\na.nii,x\n", "it needs scan, mask, group .*or image:<name> for each image"),
+        ("image:t1,id\na.nii,x\n", "it needs scan and mask .*or image:<name> for each image"),
         ("scan,image:flair,mask\na.nii,a.nii,m.nii\n", "scan means image:flair, mask means labels. Keep one of each"),
         ("scan,labels,mask\na.nii,m.nii,m.nii\n", "Keep one of each"),
         ("image:t1,image:t2,labels\n,,m.nii\n", "line 2: image is empty"),
