@@ -122,18 +122,18 @@ def test_every_text_stands_out_from_its_background(opened):
     assert {text: contrast for text, contrast in found.items() if contrast < 4.5} == {}
 
 
-@pytest.mark.parametrize("name", ["axial", "coronal", "sagittal"])
-def test_a_slider_moves_its_plane(opened, name):
+def test_a_slider_moves_its_plane(opened):
     report = opened()
-    before, others = report.drawn(name), report.cursor()
-    report.do(f"{report.plane(name)} input", "fill", "3")
-    assert report.drawn(name) != before
-    assert sum(a != b for a, b in zip(report.cursor(), others, strict=True)) == 1
-    axis = next(view["axis"] for view in report.pictures["views"] if view["name"] == name)
-    stored = report.tab.locator("#readout").text_content().partition("voxel ")[2].partition(" of")[0].split(", ")
-    # Slices of the file, from 1; the page shows those around the head.
-    shown = report.tab.locator(f"{report.plane(name)} .slice").text_content()
-    assert shown == f"{name} {int(stored[axis]) + 1} of {segmented()[0].voxels.shape[axis]}"
+    for name in ("axial", "coronal", "sagittal"):
+        before, others = report.drawn(name), report.cursor()
+        report.do(f"{report.plane(name)} input", "fill", "3")
+        assert report.drawn(name) != before
+        assert sum(a != b for a, b in zip(report.cursor(), others, strict=True)) == 1
+        axis = next(view["axis"] for view in report.pictures["views"] if view["name"] == name)
+        stored = report.tab.locator("#readout").text_content().partition("voxel ")[2].partition(" of")[0].split(", ")
+        # Slices of the file, from 1; the page shows those around the head.
+        shown = report.tab.locator(f"{report.plane(name)} .slice").text_content()
+        assert shown == f"{name} {int(stored[axis]) + 1} of {segmented()[0].voxels.shape[axis]}"
 
 
 def test_the_mask_goes_off_and_on(opened):
@@ -146,21 +146,20 @@ def test_the_mask_goes_off_and_on(opened):
     assert report.orange("axial").any()
 
 
-@pytest.mark.parametrize("name", ["axial", "coronal", "sagittal"])
 @pytest.mark.parametrize("axes", ["RAS", "LPI"])
-def test_the_area_drawn_is_the_mask_voxel_by_voxel(opened, axes, name):
+def test_the_area_drawn_is_the_mask_voxel_by_voxel(opened, axes):
     report = opened(axes)
     report.do("#crosshair", "uncheck")
     report.do("#mode", "select_option", "fill")
-    view = next(view for view in report.pictures["views"] if view["name"] == name)
-    mask = report.pictures["volumes"]["mask"].take(report.cursor()[view["axis"]], view["axis"])
-    expected = mask.T[::-1] if view["columns"] < view["rows"] else mask[::-1]
-    expected = expected[:, ::-1] if view["flip_columns"] else expected
-    orange = report.orange(name)
-    for inside in (0.1, 0.9):  # of a voxel, near its edges, since nothing may be blurred
-        places = [np.arange(n) + inside for n in expected.shape]
-        at = [(p * pixels / len(p)).astype(int) for p, pixels in zip(places, orange.shape, strict=True)]
-        np.testing.assert_array_equal(orange[np.ix_(*at)], expected == 1)
+    for view in report.pictures["views"]:
+        mask = report.pictures["volumes"]["mask"].take(report.cursor()[view["axis"]], view["axis"])
+        expected = mask.T[::-1] if view["columns"] < view["rows"] else mask[::-1]
+        expected = expected[:, ::-1] if view["flip_columns"] else expected
+        orange = report.orange(view["name"])
+        for inside in (0.1, 0.9):  # of a voxel, near its edges, since nothing may be blurred
+            places = [np.arange(n) + inside for n in expected.shape]
+            at = [(p * pixels / len(p)).astype(int) for p, pixels in zip(places, orange.shape, strict=True)]
+            np.testing.assert_array_equal(orange[np.ix_(*at)], expected == 1, err_msg=view["name"])
 
 
 @pytest.mark.parametrize("axes", ["RAS", "LPS", "SAL"])
