@@ -35,9 +35,12 @@ CONTRASTS = r"""() => {
 
 @pytest.fixture(scope="module")
 def browser(chromium):
+    """A window whose first tab stays open, so that the process behind its pages does; they store nothing in it."""
     with driver.sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=chromium)
-        yield opened
+        window = opened.new_context(viewport={"width": 1280, "height": 900})
+        window.new_page()
+        yield window
         opened.close()
 
 
@@ -88,7 +91,7 @@ class Report:
 @pytest.fixture
 def opened(browser, tmp_path):
     """Open the report of a small scan."""
-    tab = browser.new_page(viewport={"width": 1280, "height": 900})
+    tab = browser.new_page()
 
     def open_report(axes="RAS", probability=False, targets=None, **changes):
         scan, mask = segmented(axes)
