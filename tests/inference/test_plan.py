@@ -58,6 +58,13 @@ def test_blocks_1_to_4_are_shared_and_the_fourth_pooling_is_not(full_size) -> No
     assert plan.chunk == 8
 
 
+@pytest.mark.parametrize("stride", [4, 8])
+def test_no_more_than_a_window_and_the_next_chunk_is_held(full_size, stride: int) -> None:
+    plan = make_plan(described(full_size), stride)
+    for node in plan.shared.outputs:
+        assert plan.chunk < plan.capacity(node) * node.slices_per_entry <= plan.depth + plan.chunk
+
+
 def test_at_a_stride_of_whole_windows_the_bridge_is_shared_too(full_size) -> None:
     assert "conv52" in {node.name for node in make_plan(described(full_size), 16).shared.nodes}
 

@@ -208,6 +208,15 @@ def test_every_lesion_that_is_marked_can_be_seen(anatomy, shapes):
         assert np.median(head.image[head.lesions > 0]) > np.median(brain) * 0.9
 
 
+def test_a_head_with_lesions_is_the_same_without_them_but_brighter_there(anatomy, shapes):
+    head, bare = (HeadGenerator((anatomy,), own, 0.0, (1.0, 5.0)).generate(0) for own in (shapes, None))
+    lesion = head.lesions > 0
+    assert head.image[lesion].mean() > 1.1 * bare.image[lesion].mean()
+    far = ~ndimage.binary_dilation(lesion, iterations=4)
+    assert np.mean(head.image[far] == bare.image[far]) > 0.99
+    assert len(np.unique(bare.image)) > 50  # as stored, in whole numbers
+
+
 def test_a_generator_asked_for_none_marks_no_lesions(anatomy, shapes):
     generator = HeadGenerator((anatomy,), shapes, without_lesions=1.0)
     assert not any(generator.generate(seed).lesions.any() for seed in range(3))
