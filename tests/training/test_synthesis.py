@@ -11,10 +11,12 @@ from planar3d.errors import DatasetError, ScanError
 from planar3d.inference.prepared_scan import prepare
 from planar3d.recipes import MODERN
 from planar3d.scans.layouts import find_cases
+from planar3d.scans.phantom_scanner import CENTERS
 from planar3d.scans.volume import read_mask, read_scan
-from planar3d.training.synthesis import Anatomy, HeadGenerator, LesionShapes, read_anatomies, read_anatomy
+from planar3d.training.synthesis import Anatomy, HeadGenerator, LesionShapes, phantom_of, read_anatomies, read_anatomy
 from planar3d.training.synthesis.anatomy import BRAIN, LESION_TISSUE, TISSUES
 from planar3d.training.synthesis.lesions import place_lesions
+from planar3d.training.synthesis.scanner import Pose
 
 SHAPE = (70, 90, 84)  # right, anterior, superior
 # FreeSurfer's labels: middles and radii in voxels, painted in this order.
@@ -217,6 +219,18 @@ def test_a_head_with_lesions_is_the_same_without_them_but_brighter_there(anatomy
     assert len(np.unique(bare.image)) > 50  # as stored, in whole numbers
 
 
+def test_lesions_too_small_faint_or_noisy_are_removed_from_the_mask_and_the_signal(anatomy):
+    share, excess = np.zeros((2, 20, 20, 20), np.float32)
+    lesions = {(2, 2, 2): (4, 0.5), (2, 10, 2): (4, 0.1), (10, 2, 2): (4, 0.05), (15, 15, 15): (2, 0.9)}
+    for (i, j, k), (size, brightness) in lesions.items():
+        box = slice(i, i + size), slice(j, j + size), slice(k, k + size)
+        share[box], excess[box] = 1, brightness
+    for noise, shown in ((0.25, (0.5,)), (0.1, (0.5, 0.1))):
+        mask, added = HeadGenerator((anatomy,))._seen(share, excess, noise, np.ones(3))
+        np.testing.assert_array_equal(mask, np.isin(excess, np.float32(shown)))
+        np.testing.assert_array_equal(added, excess * mask)
+
+
 def test_a_generator_asked_for_none_marks_no_lesions(anatomy, shapes):
     generator = HeadGenerator((anatomy,), shapes, without_lesions=1.0)
     assert not any(generator.generate(seed).lesions.any() for seed in range(3))
@@ -239,6 +253,17 @@ def test_slices_are_as_thick_as_the_acquisitions_asked_for(anatomy, kind, thinne
     assert thinnest <= head.mask.spacing[2] <= thickest
     assert (head.mask.spacing[0] < head.mask.spacing[2]) == (kind == 0)
     assert max(head.drawn["acquired"]) > 1.4 or kind == 1
+
+
+def test_the_view_of_a_whole_head_is_wider_than_that_of_its_brain(anatomy):
+    whole, brain = (Pose.drawn(anatomy, extracted, np.random.default_rng(0)).grid for extracted in (False, True))
+    assert whole[0] > brain[0] and whole[1] > brain[1]
+
+
+def test_a_reduction_makes_the_voxels_larger(anatomy):
+    make = phantom_of(HeadGenerator((anatomy,))).make
+    finer, coarser = (make(CENTERS[0], 1.0, by, np.random.default_rng(0))["3DFLAIR"].spacing for by in (2.0, 4.0))
+    np.testing.assert_allclose(coarser, 2 * np.array(finer), rtol=1e-5)
 
 
 def test_a_generated_head_is_prepared_like_a_scan(generator):

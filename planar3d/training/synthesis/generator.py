@@ -143,7 +143,6 @@ class HeadGenerator:
         mean = np.bincount(own, excess[mask], count + 1) / np.maximum(voxels, 1)
         seen = (voxels * np.prod(spacing) >= self.least_mm3) & (mean >= _LEAST_CONTRAST)
         seen &= mean * np.sqrt(voxels) >= 4 * noise
-        seen[0] = False
         kept = seen[found]
         mask &= kept
         pieces, count = ndimage.label(mask)
