@@ -20,6 +20,19 @@ def softmax(use: Use) -> Any:
     return use.add("Softmax", *use.values, axis=CHANNELS_FIRST.index(use.layer.axis % 5))
 
 
+def upsampling(use: Use) -> Any:
+    """UpSampling3D, by repetition."""
+    scales = use.constant("scales", np.array([1, 1, *use.layer.size], np.float32))
+    modes = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    return use.add("Resize", *use.values, "", scales, **modes)
+
+
+def zero_padding(use: Use) -> Any:
+    """ZeroPadding3D."""
+    before, behind = zip(*use.layer.padding, strict=True)
+    return use.add("Pad", *use.values, use.constant("pads", np.array([0, 0, *before, 0, 0, *behind], np.int64)))
+
+
 def cropping(use: Use) -> Any:
     """Cropping3D."""
     before, behind = zip(*use.layer.cropping, strict=True)

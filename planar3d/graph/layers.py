@@ -109,7 +109,7 @@ KINDS: dict[str, LayerKind] = {
     **dict.fromkeys(
         (*_RANDOM, "ActivityRegularization", "Identity"), LayerKind(reach.within_slices, lambda use: use.values[0])
     ),
-    **dict.fromkeys(("CustomScaleLayer", "ELU", "LayerScale"), LayerKind(reach.within_slices)),
+    **dict.fromkeys(("CustomScaleLayer", "LayerScale"), LayerKind(reach.within_slices)),
     **dict.fromkeys(("LayerNormalization", "Normalization"), LayerKind(reach.along_axes, settings=("axis",))),
     # The cost of a planar convolution, as of its kind in 3D; see conversion/convolutions.py.
     **dict.fromkeys(_CONVOLVING, LayerKind(macs=macs_at_outputs, settings=("data_format",))),
@@ -144,12 +144,15 @@ KINDS: dict[str, LayerKind] = {
     ),
     "Cropping3D": LayerKind(write=axis_operators.cropping, settings=("cropping", "data_format"), shape=shapes.cropped),
     "Dense": LayerKind(macs=macs_at_outputs),
+    "ELU": LayerKind(reach.within_slices, operators.sloped("Elu", "alpha"), settings=("alpha",)),
     "GlobalAveragePooling3D": _reducing("ReduceMean", "data_format"),
     "GlobalMaxPooling3D": _reducing("ReduceMax", "data_format"),
     "GroupNormalization": LayerKind(
         write=operators.group_normalization, settings=("groups", *_NORMALIZING), arrays=shapes.of_groups
     ),
-    "LeakyReLU": LayerKind(reach.within_slices, operators.leaky_rectifier, settings=("negative_slope",)),
+    "LeakyReLU": LayerKind(
+        reach.within_slices, operators.sloped("LeakyRelu", "negative_slope"), settings=("negative_slope",)
+    ),
     "MaxPooling3D": LayerKind(reach.of_pooling, operators.pooling("MaxPool"), None, _POOLING, shapes.of_pooling),
     "Maximum": _merging(operators.merge("Max")),
     "Minimum": _merging(operators.merge("Min")),
@@ -161,9 +164,11 @@ KINDS: dict[str, LayerKind] = {
     "Softmax": LayerKind(reach.along_axes, axis_operators.softmax, settings=("axis",)),
     "Subtract": _merging(operators.merge("Sub")),
     "UpSampling3D": LayerKind(
-        reach.of_repetition, operators.upsampling, None, ("size", "data_format"), shapes.repeated
+        reach.of_repetition, axis_operators.upsampling, None, ("size", "data_format"), shapes.repeated
     ),
-    "ZeroPadding3D": LayerKind(write=operators.zero_padding, settings=("padding", "data_format"), shape=shapes.padded),
+    "ZeroPadding3D": LayerKind(
+        write=axis_operators.zero_padding, settings=("padding", "data_format"), shape=shapes.padded
+    ),
     "ops.Max": _reducing("ReduceMax", "axis"),
     "ops.Mean": _reducing("ReduceMean", "axis"),
 }

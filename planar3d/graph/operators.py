@@ -132,19 +132,6 @@ def pooling(op: str, **attributes: Any) -> Writer:
     return write
 
 
-def upsampling(use: Use) -> Any:
-    """UpSampling3D, by repetition."""
-    scales = use.constant("scales", np.array([1, 1, *use.layer.size], np.float32))
-    modes = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
-    return use.add("Resize", *use.values, "", scales, **modes)
-
-
-def zero_padding(use: Use) -> Any:
-    """ZeroPadding3D."""
-    before, behind = zip(*use.layer.padding, strict=True)
-    return use.add("Pad", *use.values, use.constant("pads", np.array([0, 0, *before, 0, 0, *behind], np.int64)))
-
-
 def normalization(use: Use) -> Any:
     """BatchNormalization with the statistics of training."""
     layer = use.layer
@@ -199,13 +186,17 @@ def rectifier(use: Use) -> Any:
         raise use.unknown("threshold or negative_slope", (layer.threshold, layer.negative_slope))
     if layer.max_value is None:
         return use.add("Relu", *use.values)
-    ends = [use.constant(part, np.float32(value)) for part, value in (("min", 0), ("max_value", layer.max_value))]
-    return use.add("Clip", *use.values, *ends)
+    return _clipped(use, use.values[0], 0, layer.max_value)
 
 
-def leaky_rectifier(use: Use) -> Any:
-    """LeakyReLU."""
-    return use.add("LeakyRelu", *use.values, alpha=float(use.layer.negative_slope))
+def _clipped(use: Use, value: Any, least: float, greatest: float, part: str = "") -> Any:
+    ends = [use.constant(name, np.float32(end)) for name, end in (("min", least), ("max_value", greatest))]
+    return use.add("Clip", value, *ends, part=part)
+
+
+def sloped(op: str, setting: str) -> Writer:
+    """LeakyReLU and ELU, with their slope or limit for negative values."""
+    return lambda use: use.add(op, *use.values, alpha=float(getattr(use.layer, setting)))
 
 
 def rescaling(use: Use) -> Any:
@@ -219,13 +210,20 @@ def rescaling(use: Use) -> Any:
     return result
 
 
-def activated(use: Use, value: Any) -> Any:
-    """A value after the layer's activation."""
-    function = use.layer.activation
+def activated(use: Use, value: Any, function: str = "") -> Any:
+    """A value after the layer's activation, or after another function of keras.activations."""
+    function = function or use.layer.activation
     if function == "linear":
         return value
-    if function == "silu":
-        return use.add("Mul", value, use.add("Sigmoid", value, part="sigmoid"), part="silu")
+    if function in _GATES:
+        return use.add("Mul", value, reduce(partial(activated, use), _GATES[function], value), part=function)
+    if function in _ENDS:
+        return _clipped(use, value, *_ENDS[function], part=function)
+    if function == "gelu":  # x (erf(x / √2) / 2 + 1/2)
+        root, half = use.constant("root", np.float32(0.5**0.5)), use.constant("half", np.float32(0.5))
+        error = use.add("Erf", use.add("Mul", value, root, part="scaled"), part="erf")
+        share = use.add("Add", use.add("Mul", error, half, part="halved"), half, part="share")
+        return use.add("Mul", value, share, part=function)
     if function not in _ACTIVATIONS:
         raise use.unknown("activation", function)
     op, attributes = _ACTIVATIONS[function]
@@ -238,9 +236,15 @@ def _array(variable: Any) -> np.ndarray:
 
 # Keras' defaults, where ONNX has others.
 _ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    "celu": ("Celu", {"alpha": 1.0}),
     "elu": ("Elu", {"alpha": 1.0}),
+    "exponential": ("Exp", {}),
     "hard_sigmoid": ("HardSigmoid", {"alpha": 1 / 6, "beta": 0.5}),
     "leaky_relu": ("LeakyRelu", {"alpha": 0.2}),
+    "log_softmax": ("LogSoftmax", {"axis": 1}),
     "softmax": ("Softmax", {"axis": 1}),
-    **{op.lower(): (op, {}) for op in ("Relu", "Selu", "Sigmoid", "Softplus", "Tanh")},
+    **{op.lower(): (op, {}) for op in ("Relu", "Selu", "Sigmoid", "Softplus", "Softsign", "Tanh")},
 }
+_ENDS = {"hard_tanh": (-1, 1), "relu6": (0, 6)}
+# Functions by which they multiply a value.
+_GATES = {"hard_silu": ["hard_sigmoid"], "mish": ["softplus", "tanh"], "silu": ["sigmoid"]}

@@ -229,7 +229,7 @@ def _apply(
     if node.role == "sum":
         total = _Tensor(graph, taken[0].shape, flat=graph.add("Sum", name, [x.flat for x in taken]))
         use = Use(graph, name, layer, ())
-        if layer.activation == "softmax":
+        if layer.activation in ("softmax", "log_softmax"):
             return _Tensor(graph, total.shape, first=activated(use, total.first))
         return _Tensor(graph, total.shape, flat=activated(use, total.flat))
     given = [

@@ -184,7 +184,8 @@ class TestOpenVINO:
         assert "Keras" in predict.description
         np.testing.assert_array_equal(predict(scan), predict_volume(network, scan, RECIPE, "windowed"))
 
-    def test_layers_that_see_whole_windows_have_the_padding_and_the_axes_that_keras_gives_them(self) -> None:
+    @pytest.mark.parametrize("joined", ["softmax", "log_softmax", "gelu"])
+    def test_layers_that_see_whole_windows_have_the_padding_and_the_axes_that_keras_gives_them(self, joined) -> None:
         inputs = keras.Input((16, 16, 16, 1))
         x = layers.Conv3D(4, (1, 3, 3), padding="same", activation="elu")(inputs)
         y = layers.Conv3D(4, 3, strides=2, padding="same", activation="silu")(x)
@@ -192,7 +193,7 @@ class TestOpenVINO:
         y = layers.Conv3DTranspose(4, 3, strides=2, padding="same", activation="leaky_relu")(y)
         y = layers.Multiply()([layers.Average()([y, x]), layers.AveragePooling3D((16, 1, 1))(y)])
         y = layers.Concatenate(axis=2)([layers.MaxPooling3D((1, 2, 1))(each) for each in (y, x)])
-        y = layers.Conv3D(3, 1, activation="softmax")(layers.Concatenate()([y, x]))
+        y = layers.Conv3D(3, 1, activation=joined)(layers.Concatenate()([y, x]))
         network = with_biases(keras.Model(inputs, layers.Conv3D(1, 3, padding="same", activation="sigmoid")(y)))
         scan, recipe = voxels(40, 16), PAPER.changed(size=16, channels=1)
         expected = predict_volume(network, scan, recipe, "windowed")
