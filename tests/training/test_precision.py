@@ -8,7 +8,8 @@ from keras import layers
 from planar3d.conversion.acs import ACSConv3D
 from planar3d.errors import Planar3DError, RecipeError
 from planar3d.networks.planar_resunet import PlanarResUNet, dilated_residual_level
-from planar3d.training.gradient_check import GradientCheck, guard_gradients
+from planar3d.recipes import PAPER
+from planar3d.training.gradient_check import GradientCheck, guard_gradients, guard_precision
 from planar3d.training.precision import built_with, for_prediction, precision_of
 
 WITHOUT_GPU = not tf.config.get_visible_devices("GPU")
@@ -302,6 +303,15 @@ def test_a_float32_network_has_nothing_to_compare():
     check = guard_gradients(built_with("float32", tiny), 2, notify=said.append)
     assert (check.errors, check.kept_float32, said) == ({}, (), [])
     assert "No bf16 gradients are compared" in str(check)
+
+
+@on_cpu
+@pytest.mark.parametrize(("windows", "sizes"), [(5, [2, 1]), (4, [2]), (1, [1])])
+def test_only_bf16_is_checked_and_in_batches_of_each_size(windows, sizes, with_bf16):
+    network, said = built_with("float32", tiny), []
+    for precision in ("float32", "bf16"):
+        guard_precision(network, PAPER.changed(precision=precision, batch_size=2), windows, said.append)
+    assert [text.split(": No bf16 gradients are compared")[0] for text in said] == [f"batches of {n}" for n in sizes]
 
 
 @on_cpu

@@ -192,6 +192,20 @@ def test_layers_of_other_kinds_stay_as_they_are(windows):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
 
 
+def test_parts_are_of_channels_alone_and_a_frozen_layer_passes_gradients_to_those_that_need_them():
+    inputs = keras.Input((2, 4, 4, 3))
+    first = layers.Conv3D(3, 1, name="first")(inputs)
+    joined = layers.Concatenate(axis=4)([first, inputs])
+    frozen = layers.Conv3D(3, 1, trainable=False, name="frozen")(joined)
+    wide = layers.Concatenate(axis=3)([frozen, first])
+    network = keras.Model(inputs, layers.Conv3D(1, 1, name="head")(wide))
+    trainer = trainer_of(network)
+    needed = {name: layer.needed for name, layer in replaced(trainer).items()}
+    assert needed == {"first": [False], "frozen": [True, False], "head": [True]}
+    values = np.random.default_rng(0).normal(size=(1, 2, 4, 4, 3)).astype("float32")
+    np.testing.assert_allclose(trainer(values), network(values), rtol=1e-5, atol=1e-5)
+
+
 def test_a_network_that_applies_a_layer_twice_is_its_own_trainer():
     inputs = keras.Input((4, 8, 8, 3))
     layer = layers.Conv3D(3, 3, padding="same")
