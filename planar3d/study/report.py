@@ -42,6 +42,10 @@ def write_report(run: str | Path, notify: Notify = tell) -> Results:
         tables = all_tables(results)
         write_tables(tables, folder)
         overlays, linked, skipped = _overlays(results)
+        curves = Pictures()
+        if histories := results.histories():
+            chart = learning_curves(histories, folder / "figures" / "learning_curves.png")
+            curves["Loss and Dice over the epochs, by fold."] = picture_url(chart.read_bytes())
         count = len({(scan.fold, scan.scan) for scan in results.scans})
         write_page(
             results.page,
@@ -52,7 +56,7 @@ def write_report(run: str | Path, notify: Notify = tell) -> Results:
             tables=[table for table in tables if table.beside],
             measures=[table for table in tables if not table.beside],
             boxes=_box_plots(results, folder / "figures"),
-            curves=_learning_curves(results, folder / "figures"),
+            curves=curves,
             overlays=overlays,
             linked=linked,
             scans=[
@@ -95,13 +99,6 @@ def _box_plots(results: Results, folder: Path) -> Pictures:
 def _of(results: Results) -> str:
     """The target of the shown scores, if there are several: the first, as in `Results.on`."""
     return f"of {results.targets[0]} " if len(results.targets) > 1 else ""
-
-
-def _learning_curves(results: Results, folder: Path) -> Pictures:
-    if not (histories := results.histories()):
-        return {}
-    path = learning_curves(histories, folder / "learning_curves.png")
-    return {"Loss and Dice over the epochs, by fold.": picture_url(path.read_bytes())}
 
 
 def _overlays(results: Results) -> tuple[Pictures, Pictures, list[str]]:

@@ -55,10 +55,8 @@ def map_kernel(
         raise ValueError(f"tap={tap!r} belongs to mapping='zero', not to {mapping!r}.")
     if alpha is not None and mapping != "scale":
         raise ValueError(f"alpha belongs to mapping='scale', not to {mapping!r}.")
-    factors = MAPPINGS[mapping](int(depth), tap, alpha)
-    along = [1] * 5
-    along[axis] = -1
-    return np.expand_dims(k2, axis) * factors.astype(k2.dtype).reshape(along)
+    factors = MAPPINGS[mapping](int(depth), tap, alpha).astype(k2.dtype)
+    return np.stack([factor * k2 for factor in factors], axis)
 
 
 def _planar(depth: int, tap: Tap, alpha: Sequence[float] | None) -> np.ndarray:

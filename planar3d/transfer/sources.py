@@ -73,15 +73,12 @@ def _checked(paths: list[Path]) -> Arrays:
     for path in paths:
         try:
             arrays = read_arrays(path)
+            if not (wrong := VGG16.differing(arrays, names)):
+                return {name: arrays[name] for name in names}
+            differ = f"{len(wrong)} of {len(names)} differ, the first is {wrong[0]}"
+            faults.append(f"{path} does not have ImageNet's arrays: {differ}.")
         except WeightsError as error:
             faults.append(str(error))
-            continue
-        wrong = VGG16.differing(arrays, names)
-        if not wrong:
-            return {name: arrays[name] for name in names}
-        faults.append(
-            f"{path} does not have ImageNet's arrays: {len(wrong)} of {len(names)} differ, the first is {wrong[0]}."
-        )
     raise WeightsError(" ".join(faults))
 
 
