@@ -133,8 +133,7 @@ def reproduce(
 
 
 def report(
-    out: Annotated[Path, Argument(help="A run folder, or an output folder of predict.")],
-    as_json: AsJson = False,
+    out: Annotated[Path, Argument(help="A run folder, or an output folder of predict.")], as_json: AsJson = False
 ) -> None:
     """Write the report of a run folder, with the paper's tables, or of an output folder of predict."""
     from planar3d.study.cohort_folder import CohortFolder

@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Callable, Mapping
+from functools import partial
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -192,23 +193,16 @@ def _observe(
     return signal, depth, brightness
 
 
-_OF_HEADS: dict[str, Any] = {"packages": ("nilearn",), "extra": "study"}  # which has the brain
+_of_heads = partial(PhantomLayout, packages=("nilearn",), extra="study")  # which has the brain
 
 _LAYOUTS = {
-    "msseg": PhantomLayout(
-        "{center}PHANTOM{number}",
-        "lesion",
-        make_head,
-        save_as(MSSEG),
-        groups=[center.name for center in CENTERS],
-        **_OF_HEADS,
+    "msseg": _of_heads(
+        "{center}PHANTOM{number}", "lesion", make_head, save_as(MSSEG), groups=[center.name for center in CENTERS]
     ),
-    "brats": PhantomLayout(
-        "BraTS_{center}PHANTOM{number}", "tumour", make_tumour_case, save_as("{name}/{name}_{kind}.nii.gz"), **_OF_HEADS
+    "brats": _of_heads(
+        "BraTS_{center}PHANTOM{number}", "tumour", make_tumour_case, save_as("{name}/{name}_{kind}.nii.gz")
     ),
-    "decathlon": PhantomLayout(
-        "BRATS_{center}{number}", "tumour", make_tumour_case, save_decathlon, describe_decathlon, **_OF_HEADS
-    ),
+    "decathlon": _of_heads("BRATS_{center}{number}", "tumour", make_tumour_case, save_decathlon, describe_decathlon),
     "chaos": PhantomLayout(
         "{center}{number}",
         "organs",
@@ -218,11 +212,6 @@ _LAYOUTS = {
         packages=("PIL", "pydicom"),
     ),
     "camus": PhantomLayout(
-        "patient{center}0{number}",
-        "heart",
-        make_heart_case,
-        save_camus,
-        groups=("Good",) * len(CENTERS),
-        packages=("SimpleITK",),
+        "patient{center}0{number}", "heart", make_heart_case, save_camus, groups=("Good",) * 3, packages=("SimpleITK",)
     ),
 }
