@@ -13,10 +13,8 @@ Depth = Annotated[int | None, Option("--depth", help="Slices of a window.")]
 
 def weights(
     out: Out = Path("weights"),
-    source: Annotated[str, Option("--source", help="imagenet, or a file of 2D kernels.")] = "imagenet",
-    format: Annotated[
-        str, Option("--format", help="keras: .weights.h5; h5: the layout of the original release.")
-    ] = "keras",
+    source: Annotated[str, Option(help="imagenet, or a file of 2D kernels.")] = "imagenet",
+    format: Annotated[str, Option(help="keras: .weights.h5; h5: the layout of the original release.")] = "keras",
 ) -> None:
     """Map 2D VGG-16 weights to planar 3D kernels and write them, with a figure of a few kernels."""
     from planar3d.study.planar_weights import write_planar_weights
@@ -26,14 +24,12 @@ def weights(
 
 
 def info(
-    model: Annotated[str | None, Option("--model", help="Weights file or published model to show.")] = None,
+    model: Annotated[str | None, Option(help="Weights file or published model to show.")] = None,
     network: Annotated[
-        str | None,
-        Option("--network", help="Network to show, e.g. vgg16; default: planar-resunet; an unknown name lists all."),
+        str | None, Option(help="Network to show, e.g. vgg16; default: planar-resunet; an unknown name lists all.")
     ] = None,
     recipe: Annotated[
-        str | None,
-        Option("--recipe", help="Recipe; default: the weights file's own, or the first one with the network."),
+        str | None, Option(help="Recipe; default: the weights file's own, or the first one with the network.")
     ] = None,
     settings: Settings = None,
     size: Size = None,
@@ -74,7 +70,7 @@ def export(
             "savedmodel where Keras does not run on TensorFlow.",
         ),
     ] = None,
-    recipe: Annotated[str | None, Option("--recipe", help="Overrides the recipe in the weights file.")] = None,
+    recipe: Annotated[str | None, Option(help="Overrides the recipe in the weights file.")] = None,
     settings: Settings = None,
     size: Size = None,
     depth: Depth = None,

@@ -16,23 +16,20 @@ if TYPE_CHECKING:
 
 def phantom(
     out: Out,
-    seed: Annotated[int, Option("--seed", min=0, help="The same seed gives the same phantom.")] = 0,
-    reduction: Annotated[float, Option("--reduction", help="Makes grids coarser by this factor.")] = 1.0,
+    seed: Annotated[int, Option(min=0, help="The same seed gives the same phantom.")] = 0,
+    reduction: Annotated[float, Option(help="Makes grids coarser by this factor.")] = 1.0,
     layout: Annotated[
         str,
         Option(
-            "--layout",
-            help="msseg: heads with lesions; brats, decathlon: brains with tumours; chaos: abdomens; camus: hearts.",
+            help="msseg: heads with lesions; brats, decathlon: brains with tumours; chaos: abdomens; camus: hearts."
         ),
     ] = "msseg",
-    scans_per_center: Annotated[int, Option("--scans-per-center", min=1, help="Scans for each of three centers.")] = 5,
+    scans_per_center: Annotated[int, Option(min=1, help="Scans for each of three centers.")] = 5,
     anatomy: Annotated[
-        Path | None,
-        Option("--anatomy", help="Folder of label maps of whole heads, from which FLAIR scans are generated."),
+        Path | None, Option(help="Folder of label maps of whole heads, from which FLAIR scans are generated.")
     ] = None,
     lesion_shapes: Annotated[
-        Path | None,
-        Option("--lesion-shapes", help="With --anatomy: folder of lesion masks in MNI space; default: none."),
+        Path | None, Option(help="With --anatomy: folder of lesion masks in MNI space; default: none.")
     ] = None,
 ) -> None:
     """Write the embedded phantom: heads, brains, abdomens or hearts from three centers, in a challenge's layout."""

@@ -18,9 +18,8 @@ def predict(
     model: Annotated[
         str,
         Option(
-            "--model",
             help="Weights file of a trained network, or a published model: ms-flair-open. Probabilities of several "
-            "models, separated by commas, are averaged.",
+            "models, separated by commas, are averaged."
         ),
     ],
     out: Out,
@@ -32,22 +31,20 @@ def predict(
         ),
     ] = None,
     image: Annotated[
-        list[str] | None,
-        Option("--image", help="One image of a case: name=file, e.g. t1ce=c.nii.gz; repeat for each image."),
+        list[str] | None, Option(help="One image of a case: name=file, e.g. t1ce=c.nii.gz; repeat for each image.")
     ] = None,
-    recipe: Annotated[str | None, Option("--recipe", help="Overrides the recipe in the weights file.")] = None,
+    recipe: Annotated[str | None, Option(help="Overrides the recipe in the weights file.")] = None,
     settings: Settings = None,
     size: Size = None,
-    method: Annotated[str, Option("--method", help="shared (faster), windowed (the paper's), auto.")] = "auto",
-    engine: Annotated[str, Option("--engine", help="keras, openvino, or auto (the fastest).")] = "auto",
+    method: Annotated[str, Option(help="shared (faster), windowed (the paper's), auto.")] = "auto",
+    engine: Annotated[str, Option(help="keras, openvino, or auto (the fastest).")] = "auto",
     precision: Annotated[
         str | None,
         Option(
-            "--precision",
-            help="float32, bf16 (bfloat16) or int8; default, with --engine auto: bf16 if its mask agrees with float32.",
+            help="float32, bf16 (bfloat16) or int8; default, with --engine auto: bf16 if its mask agrees with float32."
         ),
     ] = None,
-    batch_size: Annotated[int, Option("--batch-size", min=1, help="Windows per batch, with --method windowed.")] = 1,
+    batch_size: Annotated[int, Option(min=1, help="Windows per batch, with --method windowed.")] = 1,
     probability: Annotated[bool, Option("--probability", help="Also write the map of lesion probabilities.")] = False,
     overlay: Annotated[bool, Option("--overlay", help="Also write a picture of the mask on the scan.")] = False,
     report: Annotated[
@@ -74,7 +71,7 @@ def predict(
         bool, Option("--overwrite", help="Segment finished scans again and replace their outputs.")
     ] = False,
     part: Annotated[
-        str | None, Option("--part", help="Segment only a part of the scans, e.g. 3/20: part 3 of 20, by name.")
+        str | None, Option(help="Segment only a part of the scans, e.g. 3/20: part 3 of 20, by name.")
     ] = None,
     cluster: Cluster = None,
     as_json: AsJson = False,
@@ -164,17 +161,10 @@ def compare(
     out: Out,
     masks: Annotated[
         tuple[Path, Path] | None,
-        Option(
-            "--masks",
-            metavar="BASELINE FOLLOWUP",
-            help="Lesion masks of both scans, instead of --model.",
-            callback=_both,
-        ),
+        Option(metavar="BASELINE FOLLOWUP", help="Lesion masks of both scans, instead of --model.", callback=_both),
     ] = None,
-    model: Annotated[
-        str | None, Option("--model", help="Weights file or published model; several as in predict.")
-    ] = None,
-    recipe: Annotated[str | None, Option("--recipe", help="Overrides the recipe in the weights file.")] = None,
+    model: Annotated[str | None, Option(help="Weights file or published model; several as in predict.")] = None,
+    recipe: Annotated[str | None, Option(help="Overrides the recipe in the weights file.")] = None,
     settings: Settings = None,
     as_json: AsJson = False,
     assume_affine: AssumeAffine = False,
@@ -213,7 +203,7 @@ def evaluate(
     ],
     reference: Annotated[Path, Argument(help="Expert mask; or the data set of the scans, with masks.")],
     out: Annotated[
-        Path | None, Option("--out", help="For a folder: also write the scores of every scan to this CSV file.")
+        Path | None, Option(help="For a folder: also write the scores of every scan to this CSV file.")
     ] = None,
     as_json: AsJson = False,
     assume_affine: AssumeAffine = False,

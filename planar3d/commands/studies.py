@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 def train(
     data: Data,
     out: Out,
-    fold: Annotated[int, Option("--fold", help="Fold to train, counted from 1.")] = 1,
+    fold: Annotated[int, Option(help="Fold to train, counted from 1.")] = 1,
     recipe: RecipeName = "paper",
     settings: Settings = None,
     size: Size = None,
@@ -91,15 +91,11 @@ def crossval(
 
 
 def reproduce(
-    system: Annotated[
-        str, Option("--system", help="Name of the system's recipe; an unknown name lists all.")
-    ] = "paper",
+    system: Annotated[str, Option(help="Name of the system's recipe; an unknown name lists all.")] = "paper",
     demo: Annotated[bool, Option("--demo", help="Use the embedded phantom at reduced size.")] = False,
-    data: Annotated[Path | None, Option("--data", help="Folder of the system's data set, with masks.")] = None,
-    out: Annotated[Path | None, Option("--out", help="Folder to write to; default: runs/SYSTEM.")] = None,
-    recipe: Annotated[
-        str | None, Option("--recipe", help="Recipe or JSON file to use instead of the system's.")
-    ] = None,
+    data: Annotated[Path | None, Option(help="Folder of the system's data set, with masks.")] = None,
+    out: Annotated[Path | None, Option(help="Folder to write to; default: runs/SYSTEM.")] = None,
+    recipe: Annotated[str | None, Option(help="Recipe or JSON file to use instead of the system's.")] = None,
     settings: Settings = None,
     size: Size = None,
     seed: Seed = None,
@@ -157,7 +153,7 @@ def report(
 
 def tune(
     out: Annotated[Path, Argument(help="Run folder of a cross-validated recipe with nested regions.")],
-    model: Annotated[Path | None, Option("--model", help="Weights file to write the value into.")] = None,
+    model: Annotated[Path | None, Option(help="Weights file to write the value into.")] = None,
 ) -> None:
     """Find, on a run's test scans, the size below which an innermost region is relabelled as the region around it."""
     from planar3d.study.run_folder import open_run
