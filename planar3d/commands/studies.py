@@ -112,9 +112,9 @@ def reproduce(
     from planar3d.sections import check_choice
     from planar3d.study.reproduce import demonstrate, reproduce as reproduce_on
 
+    check_choice("--system", system, DEMONSTRATIONS)
     if demo == (data is not None):
         raise BadParameter("give either --demo (the embedded phantom) or --data FOLDER (your scans).")
-    check_choice("--system", system, DEMONSTRATIONS)
     shown, out, notify = DEMONSTRATIONS[system], out or Path("runs", system), log(as_json)
     named = recipe or (shown.recipe if demo else system)
     chosen = chosen_recipe(named, settings, size=size, seed=seed, precision=precision)
