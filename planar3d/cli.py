@@ -33,8 +33,21 @@ _ENDING = ("SIGINT", "SIGTERM", "SIGHUP")  # by Ctrl-C, by a scheduler, and by c
 _LATER = 0.01  # seconds after which a lost signal is sent again
 
 COMMANDS = (
-    *(weights, phantom, prepare, train, crossval, reproduce, predict, status),
-    *(table, compare, evaluate, report, tune, info, export),
+    weights,
+    phantom,
+    prepare,
+    train,
+    crossval,
+    reproduce,
+    predict,
+    status,
+    table,
+    compare,
+    evaluate,
+    report,
+    tune,
+    info,
+    export,
 )
 
 app = typer.Typer(

@@ -158,7 +158,9 @@ def read_maps(run: Run, name: str, number: int) -> tuple[Scan, Scan, Scan]:
     require_unchanged(run, name)
     case, read = run.cases[name], run.recipe.targets.read
     scan = read_scan(next(iter(case.images.values())), assume_affine=True, flat=True)
-    return scan, read(case.label_map, scan, True), read(run.predicted(name, number), scan, True)
+    files = case.label_map, run.predicted(name, number)
+    reference, prediction = (read(file, scan, assume_affine=True) for file in files)
+    return scan, reference, prediction
 
 
 def require_own_weights(run: Run, number: int) -> None:
