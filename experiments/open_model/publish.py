@@ -8,7 +8,7 @@ import typer
 
 from planar3d.cli import main
 from planar3d.errors import WeightsError
-from planar3d.files import write_json
+from planar3d.files import parse_json, write_json
 from planar3d.transfer.digests import file_sha256
 from planar3d.transfer.published_models import TABLE
 
@@ -28,8 +28,8 @@ def publish(
     from planar3d.networks.weights_file import read_recipe
 
     try:
-        said = json.loads(card.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        said = parse_json(card)
+    except ValueError as error:
         raise WeightsError(f"{card} is not JSON ({error}).") from None
     recipe = read_recipe(weights)
     published = publish_weights(weights, out, recipe and recipe.with_settings(settings or []), said)

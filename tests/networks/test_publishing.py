@@ -286,3 +286,12 @@ def test_the_script_writes_file_card_and_table(network, published, tmp_path, mon
     ):
         assert part in page, part
     assert "## Limits" in page and page.index("## Limits") < page.index("## Patients") < page.index("## Network")
+
+
+def test_a_card_with_a_field_twice_is_refused(tmp_path, monkeypatch, capsys):
+    (tmp_path / "card.json").write_text('{"limits": "thin lesions", "limits": "none"}')
+    words = ["--weights", "a.weights.h5", "--card", tmp_path / "card.json", "--out", tmp_path / "mine.weights.h5"]
+    monkeypatch.setattr(sys, "argv", ["publish.py", *map(str, words)])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(runpy.run_path(str(SCRIPT))["publish"])
+    assert stopped.value.code == 2 and "'limits' occurs twice in one object" in capsys.readouterr().err
