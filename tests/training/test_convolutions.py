@@ -139,9 +139,14 @@ def test_in_bf16_the_bias_s_gradient_of_many_voxels_keeps_to_rounding():
         lambda: layers.Conv3D(4, 3, dilation_rate=(1, 4, 4), **SAME),  # six rows are no multiple
         lambda: layers.Conv3D(4, (3, 3, 2), dilation_rate=(1, 1, 2), **SAME),  # padded by one column of the two grids
         lambda: layers.Conv3D(4, 3, activity_regularizer="l2", **SAME),
+        lambda: layers.Conv3D(4, 3, data_format="channels_first", **SAME),
         lambda: layers.Conv3DTranspose(4, 3, strides=2, **SAME),
         lambda: layers.Conv3DTranspose(4, 2, strides=2, output_padding=1),
     ],
 )
 def test_what_would_not_be_exact_is_not_replaced(make):
     assert not is_replaceable(built(make))
+
+
+def test_a_layer_of_unknown_size_is_not_replaced():
+    assert not is_replaceable(built(KINDS["up"], sizes=(4, None, 8)))

@@ -378,6 +378,7 @@ def test_features_kept_in_bf16_are_those_a_bf16_network_computes(scans, tmp_path
 def test_features_are_cached_only_where_they_are_exact(scans, tmp_path):
     check_cacheable(TINY.changed(cached_features="float16"))
     check_cacheable(TINY.changed(cached_features="none", frozen=()))
+    check_cacheable(TINY.changed(cached_features="float32", window_borders="none"))  # its scans are whole strides
     with pytest.raises(RecipeError, match="frozen"):
         check_cacheable(TINY.changed(cached_features="float16", frozen=("bridge",)))
     with pytest.raises(RecipeError, match="multiples of 8"):
