@@ -144,22 +144,29 @@ def test_pages_load_nothing_from_elsewhere(site):
         assert not re.search(r"@import|url\(['\"]?(https?:)?//", style.read_text(encoding="utf-8")), style
 
 
-def test_the_search_finds_a_page_without_a_server(site, chromium):
-    options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=10000", "--dump-dom"]
-    page = f"{(site / 'index.html').as_uri()}?q=threshold"
-    done = subprocess.run([chromium, *options, page], capture_output=True, text=True, timeout=120)
-    assert "matching documents" in done.stdout and "<mark" in done.stdout
-
-
-def test_on_a_phone_names_in_tables_are_whole(site, chromium):
+@pytest.fixture(scope="module")
+def browser(chromium):
     driver = pytest.importorskip("playwright.sync_api")
     with driver.sync_playwright() as playwright:
-        tab = playwright.chromium.launch(executable_path=chromium).new_page(viewport={"width": 390, "height": 844})
-        for page in ("results.html", "reference/commands.html", "reference/recipes.html"):
-            tab.goto((site / page).as_uri())
-            names = tab.locator("td code, th code").filter(has_text=re.compile(r"^\w+$"))
-            lines = names.evaluate_all("all => all.map(name => [name.textContent, name.getClientRects().length])")
-            assert lines and [name for name, number in lines if number > 1] == [], page
+        opened = playwright.chromium.launch(executable_path=chromium)
+        yield opened
+        opened.close()
+
+
+def test_the_search_finds_a_page_without_a_server(site, browser):
+    tab = browser.new_page()
+    tab.goto(f"{(site / 'index.html').as_uri()}?q=threshold")
+    tab.get_by_text("matching documents").wait_for()
+    tab.locator("mark").first.wait_for()
+
+
+def test_on_a_phone_names_in_tables_are_whole(site, browser):
+    tab = browser.new_page(viewport={"width": 390, "height": 844})
+    for page in ("results.html", "reference/commands.html", "reference/recipes.html"):
+        tab.goto((site / page).as_uri())
+        names = tab.locator("td code, th code").filter(has_text=re.compile(r"^\w+$"))
+        lines = names.evaluate_all("all => all.map(name => [name.textContent, name.getClientRects().length])")
+        assert lines and [name for name, number in lines if number > 1] == [], page
 
 
 @pytest.mark.parametrize(
