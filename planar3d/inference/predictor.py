@@ -65,7 +65,7 @@ def _source(network: "keras.Model | Model", recipe: Recipe) -> _Source:
 
 def predictor(
     network: "keras.Model | Model",
-    recipe: Recipe = PAPER,
+    recipe: Recipe | None = None,
     method: str = "auto",
     engine: str = "auto",
     precision: str | None = None,
@@ -75,9 +75,9 @@ def predictor(
 
     Args:
         network: from (batch, depth, rows, cols, channels) to (batch, depth, rows, cols, 1), with its current weights:
-            make another predictor after training; or an open weights file, used with this recipe, from which Keras
-            builds the network only if needed.
-        recipe: depth and stride of the windows, and the channels.
+            make another predictor after training; or an open weights file, from which Keras builds the network
+            only if needed.
+        recipe: depth and stride of the windows, and the channels. Default: that of the weights file, else `PAPER`.
         method: `"windowed"`, every window separately, as in the paper; `"shared"`, what windows share only once, and of
             the rest only what the kept slices need; `"auto"`, shared if the network allows it.
         engine: `"keras"`, bit for bit the windowed result in float32 on TensorFlow; `"openvino"`, faster on CPUs,
@@ -95,6 +95,7 @@ def predictor(
         Planar3DError: the network's graph does not allow the method, the engine is missing or does not support it,
             int8 was not measured for the model, or a file has another network than the recipe's.
     """
+    recipe = recipe or (network.recipe if isinstance(network, Model) else PAPER)
     check_recipe(recipe)
     check_how(method, engine, precision, batch_size)
     source, note = _source(network, recipe), ""
@@ -130,7 +131,7 @@ def check_how(method: str, engine: str, precision: str | None, batch_size: int) 
 def predict_volume(
     network: "keras.Model | Model",
     voxels: np.ndarray,
-    recipe: Recipe = PAPER,
+    recipe: Recipe | None = None,
     method: str = "shared",
     engine: str = "keras",
     precision: str | None = None,

@@ -43,9 +43,10 @@ def test_what_cannot_be_is_refused_with_a_sentence(choice, sentence) -> None:
         predictor(narrow_resunet(), RECIPE, **choice)
 
 
-def test_a_weights_file_is_used_with_the_recipe_or_refused(tmp_path) -> None:
+def test_a_weights_file_is_used_with_its_recipe_or_the_given_one_or_refused(tmp_path) -> None:
     own = RECIPE.changed(depth=8, stride=4, encoder=narrow_encoder.NAME, decoder_filters=(4, 4), bridge_filters=4)
     model = Model.open(save_weights(recipe_network(own), tmp_path / "own.weights.h5", own))
+    assert predictor(model, method="shared", engine="keras").plan.depth == 8
     assert predictor(model, own.changed(depth=16, stride=8), "shared", "keras").plan.depth == 16
     with pytest.raises(WeightsError, match=r"block1_conv1/kernel has the shape .* but planar_resunet needs"):
         predictor(model, own.changed(channels=1))
