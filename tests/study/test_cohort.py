@@ -28,7 +28,7 @@ from planar3d.scans import nifti
 from planar3d.scans.outputs import plain_names
 from planar3d.scans.volume import read_mask, read_scan
 from planar3d.study import cohort_task, earlier, records, segmented as segmented_module
-from planar3d.study.cohort import segment_all
+from planar3d.study.cohort import _segmenter_there, segment_all
 from planar3d.study.cohort_folder import CohortFolder, takes_part
 from planar3d.study.cohort_report import write_cohort_report
 from planar3d.study.record_form import read_record
@@ -409,6 +409,9 @@ def test_a_model_that_changes_after_it_was_opened_is_not_used(model, tmp_path):
         file.attrs["note"] = "another"
     with pytest.raises(WeightsError, match="was changed after it was opened"):
         opened.network()
+    meant = replace(opened, path=Path(model), sha256="0" * 64)  # of the file on the host where the run was started
+    with pytest.raises(WeightsError, match="differs from the file with which this run started"):
+        _segmenter_there((meant,), PLAIN)
 
 
 def _stand_still(monkeypatch, at, meanwhile):
