@@ -14,7 +14,7 @@ from planar3d.scans.bids import derivative_names, sidecar, write_instance_sideca
 from planar3d.scans.outputs import plain_names
 from planar3d.study.cohort import segment_all
 from planar3d.study.earlier import earlier_record, kept_files, remove_outdated
-from planar3d.study.segmented import Asked
+from planar3d.study.segmented import Asked, describe_models
 
 pytestmark = pytest.mark.usefixtures("built_once")
 PLAIN = Asked(engine="keras")
@@ -73,6 +73,12 @@ def test_nothing_is_kept_where_one_of_several_models_had_another_recipe(tmp_path
     files, one = {"lesions": outputs.lesions.name}, {"scan": {}, "recipe": {}, "result": {}, "files": {}}
     before, other = (one | {"model": {"members": [{}, {"recipe": name}]}, "files": files} for name in ("a", "b"))
     assert kept_files(outputs, before, before) == files and kept_files(outputs, before, other) == {}
+
+
+def test_of_several_models_those_of_another_recipe_have_it_in_the_description(model):
+    other = RECIPE.changed(threshold=9)
+    first, second = describe_models([Model.open(model, recipe) for recipe in (RECIPE, other)])["members"]
+    assert "recipe" not in first and second["recipe"] == other.to_json()
 
 
 def test_files_of_a_mask_whose_recipe_lacks_a_field_of_today_stay(tmp_path):
