@@ -17,7 +17,12 @@ _NUMBERS = Rule(lambda v: bool(v) and min(v) > 0, "numbers greater than 0 are ne
 class Network(Section):
     """Arguments of a network; every network has initial weights for its encoder."""
 
-    encoder_weights: str  # "imagenet", a file, or "none" for random weights
+    encoder_weights: str
+
+    @property
+    def begins_with(self) -> str | None:
+        """The encoder's initial weights: `"imagenet"`, a file, or None for random weights."""
+        return None if self.encoder_weights == "none" else self.encoder_weights
 
 
 @dataclass(frozen=True)
