@@ -95,7 +95,8 @@ def predictor(
         Planar3DError: the network's graph does not allow the method, the engine is missing or does not support it,
             int8 was not measured for the model, or a file has another network than the recipe's.
     """
-    recipe = recipe or (network.recipe if isinstance(network, Model) else PAPER)
+    if recipe is None:
+        recipe = network.recipe if isinstance(network, Model) else PAPER
     check_recipe(recipe)
     check_how(method, engine, precision, batch_size)
     source, note = _source(network, recipe), ""
