@@ -8,7 +8,6 @@ import tempfile
 import threading
 from collections import Counter
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 
 import nibabel as nib
@@ -284,14 +283,4 @@ def built_once():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(segmenter, "predictor", built)
-        yield
-
-
-@pytest.fixture(scope="module")
-def checked_once():
-    """A recipe that fits its network, which is built to find out, is checked at its first run alone."""
-    from planar3d.study import run_folder
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_folder, "check_with_network", cache(run_folder.check_with_network))
         yield

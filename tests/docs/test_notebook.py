@@ -6,8 +6,6 @@ from pathlib import Path
 import nibabel as nib
 import pytest
 
-from planar3d.scans import phantom
-
 ROOT = Path(__file__).parents[2]
 CELLS = json.loads((ROOT / "docs/tutorial.ipynb").read_text(encoding="utf-8"))["cells"]
 CODE = ["".join(cell["source"]) for cell in CELLS if cell["cell_type"] == "code"]
@@ -24,8 +22,6 @@ def test_its_cells_segment_draw_and_score_the_phantom(tmp_path, monkeypatch, cap
         pytest.skip("this checkout does not hold the open model")
     matplotlib.use("agg")
     monkeypatch.chdir(tmp_path)
-    # Of the phantom's centers the page shows the last; the head of each takes seconds.
-    monkeypatch.setattr(phantom, "CENTERS", phantom.CENTERS[-1:])
     names = {"__name__": "__main__"}
     for source in CODE:
         exec(compile(source, "tutorial.ipynb", "exec"), names)

@@ -16,7 +16,7 @@ def test_damaged_scans_end_in_a_mask_or_in_an_error_of_the_package(tmp_path):
     from forks import Fork
     from fuzz_scans import work
 
-    files = 200
+    files = 300
     worker = Fork(partial(work, 0, seed=1, step=1, end=files), tmp_path / "log")
     assert worker.wait() == 0, worker.log.read_text()
     results = [json.loads(line) for line in worker.log.read_text().splitlines() if line.startswith("{")]

@@ -27,7 +27,7 @@ from planar3d.study.reproduce import folds_for, reproduce
 from planar3d.study.results import read_results
 from planar3d.study.run_folder import open_run, start_run
 
-pytestmark = pytest.mark.usefixtures("module_untraced", "built_once", "checked_once")
+pytestmark = pytest.mark.usefixtures("module_untraced", "built_once")
 PATCHES = {
     **{"network": "albunet", "preparation": "non-zero-box", "samples": "patches", "tiles": "patches"},
     **{"images": ("flair",), "monitor": "last", "batch_size": 2},
