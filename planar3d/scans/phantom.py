@@ -212,6 +212,11 @@ _LAYOUTS = {
         packages=("PIL", "pydicom"),
     ),
     "camus": PhantomLayout(
-        "patient{center}0{number}", "heart", make_heart_case, save_camus, groups=("Good",) * 3, packages=("SimpleITK",)
+        "patient{center}0{number}",
+        "heart",
+        make_heart_case,
+        save_camus,
+        groups=("Good",) * len(CENTERS),
+        packages=("SimpleITK",),
     ),
 }
