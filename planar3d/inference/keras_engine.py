@@ -85,6 +85,56 @@ def _in_place(array: np.ndarray) -> Any:
     return tf.convert_to_tensor(array)
 
 
+class _Dilated(layers.Layer):
+    """A dilated convolution as one operation, where TensorFlow rearranges the volume before and after it."""
+
+    def __init__(self, layer: layers.Conv3D) -> None:
+        super().__init__(dtype=layer.dtype_policy, trainable=False)
+        self.of = (layer,)  # in a tuple, so that Keras does not track it
+
+    def call(self, x: Any) -> Any:
+        """Apply the layer to (batch, depth, rows, cols, channels)."""
+        (layer,) = self.of
+        y = _dilated(x, layer.kernel.value, layer.padding, layer.dilation_rate)
+        return layer.activation(ops.add(y, layer.bias) if layer.use_bias else y)
+
+
+def _dilated(x: Any, kernel: Any, padding: str, rates: Sequence[int]) -> Any:
+    import tensorflow as tf
+
+    window = {"strides": [1] * 5, "padding": padding.upper(), "dilations": [1, *rates, 1]}
+    return tf.raw_ops.Conv3D(input=x, filter=kernel, **window)
+
+
+def _is_dilated_exactly(layer: Any, x: Any) -> bool:
+    """Whether `_Dilated` has the bits of a layer for such inputs; not in bf16, where fusing the bias rounds less."""
+    if type(layer) is not layers.Conv3D or keras.backend.backend() != "tensorflow" or on_gpu():
+        return False
+    if max(layer.dilation_rate) == 1 or layer.groups > 1 or layer.data_format == "channels_first":
+        return False
+    sizes = tuple(layer.kernel.shape), layer.padding, layer.dilation_rate, tuple(x.shape[2:4])
+    return layer.compute_dtype == "float32" and _dilates_exactly(*sizes)
+
+
+@functools.cache
+def _dilates_exactly(kernel: tuple[int, ...], padding: str, rates: tuple[int, ...], planes: tuple[int, ...]) -> bool:
+    """Whether both ways give the same bits for random values: sizes and processor decide the order of the sums.
+
+    Slices are convolved alike, so the sample has as few as one output needs.
+    """
+    import tensorflow as tf
+
+    depth = (kernel[0] - 1) * rates[0] + 1
+    x = tf.random.stateless_uniform((1, depth, *planes, kernel[3]), seed=(0, 0), minval=-1)
+    taps = tf.random.stateless_uniform(kernel, seed=(0, 1), minval=-1)
+    rearranged = tf.function(lambda x, k: tf.nn.convolution(x, k, padding=padding.upper(), dilations=rates))
+    try:
+        found = tf.function(lambda x, k: _dilated(x, k, padding, rates))(x, taps)
+    except tf.errors.OpError:  # not with every kernel library
+        return False
+    return bool(tf.reduce_all(found == rearranged(x, taps)))
+
+
 def _compute(piece: Piece, uses: Mapping[Use, Any], given: Sequence[Any]) -> list[Any]:
     """The outputs of a piece for its inputs."""
     tensors = dict(zip(piece.inputs, given, strict=True))
@@ -129,7 +179,8 @@ def _apply(node: Node, use: Any, wanted: Range, tensors: dict[tuple[Node, Range]
     else:
         args, kwargs = arguments_with(use, taken)
         kwargs.pop("training", None)  # a prediction is none, whatever the network was built with
-        y = use.operation(*args, **kwargs)
+        exact = _is_dilated_exactly(use.operation, taken[0])
+        y = _Dilated(use.operation)(taken[0]) if exact else use.operation(*args, **kwargs)
     # A layer pads its stretch like a window. Entries that see those zeros are cropped: this costs a few more slices,
     # and avoids a copy of the largest tensors in TensorFlow for padding along depth only.
     first = wanted[0] if node.reach.stride > 1 else needs[0] * node.reach.up
