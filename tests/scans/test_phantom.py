@@ -19,10 +19,10 @@ from planar3d.scans.case import read_images
 from planar3d.scans.layouts import find_cases
 from planar3d.scans.phantom import phantom_groups, write_phantom
 from planar3d.scans.phantom_fields import spread
-from planar3d.scans.phantom_head import TISSUES, brain_maps, build_head
+from planar3d.scans.phantom_head import BRAIN_ORIGIN, TISSUES, brain_maps, build_head, lateral_ventricles
 from planar3d.scans.phantom_layouts import PhantomLayout, save_as
-from planar3d.scans.phantom_lesions import grow_lesions
-from planar3d.scans.phantom_scanner import CENTERS, draw_subject
+from planar3d.scans.phantom_lesions import FAR, KINDS, grow_lesions, places
+from planar3d.scans.phantom_scanner import CENTERS, _towards_ventricles, draw_subject
 from planar3d.scans.volume import Scan, read_labels, read_mask, read_scan
 
 REDUCTION, FINER = 6, 4
@@ -91,6 +91,13 @@ def test_the_lesion_load_of_each_center_is_the_published_one_and_scans_differ(ph
         assert max(loads) > 2 * min(loads)
 
 
+def test_exactly_the_load_is_marked_in_every_scan(phantom):
+    for center in CENTERS:
+        for number, load in enumerate(center.loads, 1):
+            mask = phantom[0][f"{center.name}PHANTOM{number}"][1].voxels
+            assert np.count_nonzero(mask) == max(1, round(center.lesion_ratio * load * mask.size))
+
+
 def test_lesions_are_brighter_than_the_tissue_around_them(phantom):
     for scan, mask in phantom[0].values():
         lesion = mask.voxels > 0
@@ -154,6 +161,38 @@ def test_lesions_lie_in_white_matter_and_hold_the_volume_asked_for():
     assert brain_maps()["brain"][inside].all()
 
 
+def test_places_of_lesions_have_the_distances_of_their_kind_and_lead_away_from_the_ventricles():
+    maps, found = brain_maps(), places()
+    assert set(found) == set(KINDS)
+    from_ventricles = ndimage.zoom(2 * ndimage.distance_transform_edt(~lateral_ventricles()), 2, order=1)
+    bounds = {"periventricular": (0, 10), "deep": (7, 70), "juxtacortical": (12, 90), "infratentorial": (10, 150)}
+    for kind, (least, most) in bounds.items():
+        voxels, directions = found[kind]
+        at = tuple(voxels.astype(int).T)
+        assert len(voxels) > 500 and (maps["white"][at] > 0.45).all()
+        assert least <= from_ventricles[at].min() and from_ventricles[at].max() <= most
+        ahead, behind = (
+            ndimage.map_coordinates(from_ventricles, (voxels + way * directions).T, order=1) for way in (3, -3)
+        )
+        assert np.mean(ahead > behind) > 0.95
+        height = BRAIN_ORIGIN[2] + voxels[:, 2]
+        assert height.max() < -24 if kind == "infratentorial" else height.min() > -18
+
+
+def test_lesions_are_of_many_sizes_none_smaller_than_a_scan_shows_and_each_of_one_contrast():
+    lesions, other = (grow_lesions(9_000, np.random.default_rng(seed)) for seed in (0, 1))
+    pieces, count = ndimage.label(lesions.depth > 0)
+    volumes = np.bincount(pieces.ravel())[1:]
+    assert volumes.min() >= 15 and count > 25 and volumes.max() > 6 * np.median(volumes)
+    assert volumes.max() < 0.45 * volumes.sum()
+    assert lesions.depth.min() == FAR and lesions.depth.max() < 10
+    contrast = lesions.contrast[lesions.depth > 0]
+    assert contrast.min() > 0.3 and contrast.max() < 2.1 and contrast.std() > 0.1
+    assert (lesions.contrast[lesions.depth == FAR] == 1).all()
+    both = np.count_nonzero((lesions.depth > 0) & (other.depth > 0))
+    assert both < 0.5 * volumes.sum()
+
+
 def test_brain_lies_inside_skull_inside_scalp():
     head = build_head(3)
     _, y, z = np.rint((np.array([0, -10, 20]) - head.origin) / head.step).astype(int)
@@ -174,6 +213,38 @@ def test_a_person_s_vertex_lies_inside_the_view_and_the_neck_reaches_its_end():
     assert (np.diff(height) > 0).all()
     assert height[-1] > 96 > height[-4]  # the vertex of the average head is 96 mm up
     assert height[0] < -130
+
+
+def test_people_differ_in_size_and_pose_and_stand_upright_below_the_upper_edge():
+    view = np.array([160.0, 210.0, 240.0])
+    people = [draw_subject(view, np.random.default_rng(seed)) for seed in range(5)]
+    scales = np.array([np.cbrt(1 / np.linalg.det(person.pose[:, :3])) for person in people])
+    assert 0.87 < scales.min() < scales.max() < 0.97 and scales.std() > 0.003  # of the average head
+    for person in people:
+        turn = person.pose[:, :3] * np.cbrt(1 / np.linalg.det(person.pose[:, :3]))
+        assert np.rad2deg(np.arccos(np.clip((np.trace(turn) - 1) / 2, -1, 1))) < 12
+        vertex = np.linalg.solve(person.pose[:, :3], [0, -2, 96] - person.pose[:, 3])
+        assert np.abs(vertex[0]) < 10 and vertex[2] == pytest.approx(view[2] / 2 - 9, abs=8)
+        moved = person.displacement - person.displacement.mean(axis=(1, 2, 3), keepdims=True)
+        assert 1.8 < moved.std() < 3.2  # mm
+    assert max(np.abs(person.pose[:, :3] - np.diag(np.diag(person.pose[:, :3]))).max() for person in people) > 0.03
+
+
+def test_the_walls_of_ventricles_are_moved_along_the_way_to_them():
+    inside = lateral_ventricles()
+    outside, nearest = ndimage.distance_transform_edt(~inside, return_indices=True)
+    outside = 2 * outside  # mm
+    rng = np.random.default_rng(0)
+    for low, high, least, most in ((2, 4, 0.6, 1.4), (22, 30, 0, 0.15)):
+        voxels = rng.permutation(np.argwhere((outside > low) & (outside < high)))[:400]
+        positions = (2 * voxels + BRAIN_ORIGIN).T[..., None, None]
+        vectors = _towards_ventricles(positions)[..., 0, 0].T
+        lengths = np.linalg.norm(vectors, axis=1)
+        assert least <= np.median(lengths) and lengths.max() <= most
+        if least:
+            way = nearest[:, *voxels.T].T - voxels
+            cosines = (way * vectors).sum(axis=1) / np.linalg.norm(way, axis=1) / lengths
+            assert np.median(cosines) > 0.7
 
 
 def test_spreading_is_linear_between_the_nodes_and_exact_on_them():
@@ -284,6 +355,19 @@ def test_the_parts_of_a_tumour_lie_within_one_another(tumours):
         assert np.mean(labels[rim] == 2) > 0.4  # the rest is fluid, or outside of the brain
         volumes.append(np.count_nonzero(labels) * 5**3 / 1000)
     assert min(volumes) > 8 and max(volumes) < 120 and max(volumes) > 1.5 * min(volumes)  # ml
+
+
+def test_another_reduction_shows_the_same_tumour(tumours, tmp_path, one_center):
+    (name,) = write_phantom(tmp_path, layout="brats", reduction=8, scans_per_center=1)
+    coarser, finer = read_labels(tmp_path / name / f"{name}_seg.nii.gz"), tumours[name]
+    for parts in ((1, 2, 4), (1, 4)):
+        middles, volumes = [], []
+        for labels, affine, mm in ((coarser.voxels, coarser.affine, 8), (finer[1], finer[0]["t1"].affine, 5)):
+            found = np.argwhere(np.isin(labels, parts))
+            middles.append(nib.affines.apply_affine(affine, found).mean(axis=0))
+            volumes.append(len(found) * mm**3)
+        np.testing.assert_allclose(*middles, atol=3)
+        assert volumes[0] == pytest.approx(volumes[1], rel=0.15)
 
 
 def test_each_contrast_shows_what_it_is_taken_for(tumours):

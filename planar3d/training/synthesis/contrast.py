@@ -81,7 +81,7 @@ class Contrast:
         return float(self.signals[TISSUES.index(name)])
 
     def around_ventricles(self, anatomy: Anatomy) -> tuple[tuple[slice, ...], np.ndarray]:
-        """A box around the ventricles, and the signal added there, float32."""
+        """A box around the ventricles, and the signal added there."""
         box, distance = anatomy.from_ventricles
         along = np.arange(distance.shape[1], dtype=np.float32)
         inside = np.flatnonzero((distance == 0).any(axis=(0, 2)))

@@ -176,7 +176,7 @@ def _paint(
     half = np.abs(np.linalg.inv(matrix)) @ (np.array(soft.shape) / 2)
     low = np.maximum(np.floor(center - half), 0).astype(int)
     high = np.minimum(np.ceil(center + half) + 1, anatomy.labels.shape).astype(int)
-    if (high <= low).any():
+    if (high - low < 2).any():  # at most the shape's empty border lies inside
         return 0.0
     box = tuple(slice(first, last) for first, last in zip(low, high, strict=True))
     size = high - low
