@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from itertools import product
 
 import keras
 import numpy as np
@@ -18,7 +17,7 @@ from planar3d.progress import Notify, Ticker, tell
 from planar3d.scans.preparation.prepared import Prepared, load_prepared
 from planar3d.study.cluster import require_all, run_tasks
 from planar3d.study.preparing import prepare_scans
-from planar3d.study.results import GRIDS, require_own_weights
+from planar3d.study.results import LESION, expected_scores, require_own_weights
 from planar3d.study.run_folder import Run
 from planar3d.study.sources import require_distinct, require_unchanged
 from planar3d.training.backends import make_deterministic
@@ -71,9 +70,10 @@ def run_fold(run: Run, number: int, notify: Notify, wait: Notify | None = None, 
 
 
 def _is_scored(run: Run, number: int) -> bool:
-    """Whether a fold has scores of all its test scans on both grids: an edited table may lack some."""
-    scored = {(row.get("scan"), row.get("grid")) for row in read_rows(run.fold(number) / "scores.csv")}
-    return bool(scored) and scored >= set(product(run.folds[number - 1].test, GRIDS))
+    """Whether a fold has all of its scores: an edited table may lack some."""
+    rows = read_rows(run.fold(number) / "scores.csv")
+    scored = {(row.get("scan"), row.get("grid"), row.get("target") or LESION) for row in rows}
+    return bool(scored) and scored.issuperset(expected_scores(run, number))
 
 
 def train_fold(run: Run, number: int, notify: Notify, devices: str | None = None) -> keras.Model:

@@ -1,10 +1,11 @@
 """The content of a run folder: its recipe, folds, environment, and the scores and learning curves of its folds."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from planar3d.scans.volume import Scan, read_scan
 from planar3d.study.run_folder import Run, open_run
 from planar3d.study.sources import require_unchanged
 from planar3d.transfer.metadata import CARD, RECIPE, mapping_in, plain_text, read_metadata
+from planar3d.wording import listed
 
 # The network's input (the paper's 256³), and the grid of the scan's file.
 GRIDS = ("prepared", "native")
@@ -85,7 +87,7 @@ class Results:
                 "nothing about patients."
             )
         notes += shared_patients(self.run.folds, self.run.patients)
-        scored = {(scan.fold, scan.scan, scan.grid) for scan in self.scans}
+        scored = {(scan.fold, scan.scan, scan.grid, scan.target) for scan in self.scans}
         folds = list(enumerate(self.run.folds, start=1))
         for number, _ in folds:
             if other := _other_versions(self.run.fold(number), self.environment):
@@ -93,10 +95,10 @@ class Results:
         if absent := [number for number, _ in folds if number not in {scan.fold for scan in self.scans}]:
             which = ", ".join(f"fold {number}" for number in absent)
             notes.append(f"Missing: {which} of {len(folds)}. The tables cover the others.")
-        for number, fold in folds:
-            unscored = [scan for scan in fold.test if any((number, scan, grid) not in scored for grid in GRIDS)]
-            if unscored and number not in absent:
-                notes.append(f"Fold {number} has no scores on one grid or both for {', '.join(unscored)}.")
+        for number in (number for number, _ in folds if number not in absent):
+            if lacks := [each for each in expected_scores(self.run, number) if (number, *each) not in scored]:
+                named = listed(f"{scan} ({target}, {grid} grid)" for scan, grid, target in lacks)
+                notes.append(f"Fold {number} lacks the scores of {named}. Run the cross-validation again to score it.")
         return notes
 
     @property
@@ -163,6 +165,11 @@ def read_maps(run: Run, name: str, number: int) -> tuple[Scan, Scan, Scan]:
     return scan, reference, prediction
 
 
+def expected_scores(run: Run, number: int) -> Iterable[tuple[str, str, str]]:
+    """Every test scan of a fold on both grids, with every target."""
+    return product(run.folds[number - 1].test, GRIDS, run.recipe.targets.names)
+
+
 def require_own_weights(run: Run, number: int) -> None:
     """Raise a `RunError` if a fold's weights are of another recipe or of other training scans, so of another fold."""
     weights, why = run.fold(number) / "best.weights.h5", ""
@@ -210,6 +217,9 @@ def _read_scores(run: Run, path: Path, measures: Mapping[str, Measure]) -> list[
             scan, group, grid, target = row["scan"], row["group"], row["grid"], row.get("target") or LESION
             if scan in run.cases and group != (known := run.cases[scan].group):
                 raise ValueError(f"{scan} is in group {group!r}, but in {known!r} in folds.json")
+            for name, found, known in (("grid", grid, GRIDS), ("target", target, run.recipe.targets.names)):
+                if found not in known:
+                    raise ValueError(f"the {name} {found!r} is none of this run's: {', '.join(known)}")
             if (scan, grid, target) in scans:
                 raise ValueError(f"it has the scores of {scan} on the {grid} grid more than once")
             # An undefined score is written as nan or is empty.

@@ -8,6 +8,8 @@ import pytest
 
 from planar3d.errors import RecipeError, RunError
 from planar3d.evaluation.scores import MEASURES
+from planar3d.files import write_json
+from planar3d.recipes.wacker2019 import WACKER2019_3D
 from planar3d.study.results import read_results
 from planar3d.study.run_folder import open_run
 from planar3d.transfer.metadata import CARD, RECIPE, write_metadata
@@ -50,9 +52,35 @@ def test_missing_folds_are_named(make_run):
 def test_a_test_scan_without_scores_is_named(make_run):
     run = make_run()
     path = run / "fold-2" / "scores.csv"
-    for start in ("scan11,07,2,native", "scan11"):
+    for start, named in (
+        ("scan11,07,2,native", "scan11 (lesion, native grid)"),
+        ("scan11", "scan11 (lesion, prepared grid), scan11 (lesion, native grid)"),
+    ):
         path.write_text("\n".join(line for line in path.read_text().splitlines() if not line.startswith(start)))
-        assert read_results(run).notes == ["Fold 2 has no scores on one grid or both for scan11."]
+        note = f"Fold 2 lacks the scores of {named}. Run the cross-validation again to score it."
+        assert read_results(run).notes == [note]
+
+
+def test_a_target_without_scores_is_named_and_an_unknown_one_refused(make_run):
+    run = make_run()
+    write_json(run / "recipe.json", WACKER2019_3D.to_json())
+    for path in run.glob("fold-*/scores.csv"):
+        header, *lines = path.read_text().splitlines()
+        rows = [f"{line},{target}" for target in ("WT", "TC", "ET") for line in lines]
+        path.write_text("\n".join([f"{header},target", *rows]))
+    assert read_results(run).notes == []
+    path, whole = run / "fold-3/scores.csv", (run / "fold-3/scores.csv").read_text()
+    path.write_text(whole.rpartition("\n")[0])
+    (note,) = read_results(run).notes
+    assert note.startswith("Fold 3 lacks the scores of scan22 (ET, native grid). Run the")
+    for edited, says in (
+        (whole.replace(",ET", ",EP"), r"line 14: the target 'EP' is none of this run's: WT, TC, ET"),
+        (whole.replace(",ET", ","), r"line 14: the target 'lesion' is none of this run's"),
+        (whole.replace(",native", ",original"), r"line 3: the grid 'original' is none of this run's"),
+    ):
+        path.write_text(edited)
+        with pytest.raises(RunError, match=says):
+            read_results(run)
 
 
 def test_scores_that_a_spreadsheet_changed_are_refused(make_run):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import nibabel as nib
 import numpy as np
@@ -60,6 +61,14 @@ def test_a_cross_validation_scores_every_region_on_both_grids(run):
         text = (run / f"report/{name}.md").read_text()
         assert "Dice 1 and a 95 % Hausdorff distance of 0 mm" in text and "but not precisions" not in text, name
     assert "Scores by target" in page and "WT, native grid" in page and "Table 2" not in page
+
+
+def test_a_fold_whose_table_lacks_a_target_is_scored_again(run, data, tmp_path):
+    folder = shutil.copytree(run, tmp_path / "edited")
+    whole = (scores := folder / "fold-1/scores.csv").read_text()
+    scores.write_text("".join(line for line in whole.splitlines(keepends=True) if ",ET," not in line))
+    _run("crossval", "--data", data, "--out", folder, "--recipe", "wacker2019-3d", "--folds", 3, "--only", 1, *SETTINGS)
+    assert scores.read_text() == whole != ""
 
 
 def test_the_report_prints_what_the_paper_printed_beside_what_the_run_scored_and_says_of_which_data(run):
