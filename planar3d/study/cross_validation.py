@@ -19,7 +19,7 @@ from planar3d.study.cluster import require_all, run_tasks
 from planar3d.study.preparing import prepare_scans
 from planar3d.study.results import LESION, expected_scores, require_own_weights
 from planar3d.study.run_folder import Run
-from planar3d.study.sources import require_distinct, require_unchanged
+from planar3d.study.sources import ALIGNED, VOXELS, require_as_prepared, require_distinct, require_unchanged
 from planar3d.training.backends import make_deterministic
 from planar3d.training.checkpoint import BEST_WEIGHTS
 from planar3d.training.devices import choose_devices
@@ -176,4 +176,5 @@ def _open(run: Run, scan: str) -> tuple[Prepared, np.ndarray]:
     prepared, mask = load_prepared(folder)
     if mask is None:
         raise RunError(f"{folder} has no mask.npy. Delete {folder} to create it again.")
+    require_as_prepared(folder, {VOXELS: prepared.voxels, ALIGNED: mask})
     return prepared, mask

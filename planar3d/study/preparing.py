@@ -15,7 +15,7 @@ from planar3d.scans.folds import Fold
 from planar3d.scans.preparation.prepared import save_prepared
 from planar3d.study.cluster import require_all, run_tasks
 from planar3d.study.run_folder import Run
-from planar3d.study.sources import VOXELS, digest_sources, require_read, require_unchanged
+from planar3d.study.sources import ALIGNED, VOXELS, digest_sources, require_read, require_unchanged
 from planar3d.transfer.digests import digest
 
 
@@ -79,5 +79,6 @@ def _prepare_scan(run: Run, scan: str, assume_affine: bool) -> None:
     require_read(run, scan, sources)
     for features in {run.features(scan, fold) for fold in range(1, len(run.folds) + 1)}:
         shutil.rmtree(features, ignore_errors=True)
-    sources[VOXELS] = {"sha256": digest(prepared.voxels)}  # for `require_distinct`
-    save_prepared(run.prepared(scan), prepared, prepared.align(labels), sources)
+    aligned = prepared.align(labels)
+    sources |= {role: {"sha256": digest(array)} for role, array in ((VOXELS, prepared.voxels), (ALIGNED, aligned))}
+    save_prepared(run.prepared(scan), prepared, aligned, sources)

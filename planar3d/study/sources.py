@@ -5,17 +5,19 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from planar3d.errors import RunError, ScanError
 from planar3d.files import read_json, write_json
 from planar3d.scans.image_files import files_of
 from planar3d.scans.nifti import volume_of
-from planar3d.transfer.digests import files_sha256, stamp
+from planar3d.transfer.digests import digest, files_sha256, stamp
 
 if TYPE_CHECKING:
     from planar3d.recipes import Recipe
     from planar3d.study.run_folder import Run
 
-LABELS, VOXELS = "labels", "prepared voxels"  # roles beside the names of images
+LABELS, VOXELS, ALIGNED = "labels", "prepared voxels", "prepared labels"  # roles beside the names of images
 _WHAT_TO_DO = "Put the former file back to continue, or start a run in another folder."
 
 
@@ -56,6 +58,17 @@ def require_unchanged(run: "Run", scan: str) -> None:
             write_json(prepared, content)
 
 
+def require_as_prepared(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Raise a `RunError` if prepared arrays, by their role, are not those that were prepared in the folder."""
+    known = read_json(folder / "geometry.json", _known)
+    for role in known.keys() & arrays:
+        if digest(arrays[role]) != known[role]:
+            raise RunError(
+                f"The {role} in {folder} were changed after they were prepared. Delete {folder}, and the folders "
+                "fold-* trained on it, to create them again."
+            )
+
+
 def require_distinct(run: "Run") -> None:
     """Raise a `RunError` if two patients have copies of one scan, so that a fold may train on a test scan.
 
@@ -65,7 +78,7 @@ def require_distinct(run: "Run") -> None:
     for scan, case in run.cases.items():
         prepared = run.prepared(scan) / "geometry.json"
         known = read_json(prepared, _known) if prepared.is_file() else {}
-        for name in known.keys() - {LABELS}:
+        for name in known.keys() - {LABELS, ALIGNED}:
             path = case.images.get(name, next(iter(case.images.values())))
             other = owners.setdefault((known[name], volume_of(path)[1]), scan)
             if run.cases[other].patient != case.patient:

@@ -314,6 +314,19 @@ def test_a_prepared_scan_whose_mask_was_removed_is_told_with_what_creates_it_aga
     assert (prepared / "mask.npy").read_bytes() == (run.prepared("01A") / "mask.npy").read_bytes()
 
 
+@pytest.mark.parametrize(("name", "role"), [("voxels.npy", "voxels"), ("mask.npy", "labels")])
+def test_a_prepared_array_that_was_changed_is_told_before_training(run, data, tmp_path, name, role):
+    folder = shutil.copytree(run.folder, tmp_path / "run")
+    (folder / "fold-1/scores.csv").unlink()
+    path = folder / "prepared/01A" / name
+    np.save(path, np.roll(whole := np.load(path), 1, axis=0))
+    with pytest.raises(RunError, match=rf"prepared {role} in {path.parent} were .* Delete {path.parent}, "):
+        _run(data, folder, RECIPE, only="1")
+    shutil.rmtree(path.parent)
+    _run(data, folder, RECIPE, only="1")
+    np.testing.assert_array_equal(np.load(path), whole)
+
+
 def test_labels_that_do_not_fit_end_a_run_before_anything_is_written(run, data, tmp_path):
     dataset = find_cases(shutil.copytree(data, tmp_path / "data"))
     mask = nib.load(path := dataset.by_id()["01A"].labels)
