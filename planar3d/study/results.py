@@ -217,9 +217,9 @@ def _read_scores(run: Run, path: Path, measures: Mapping[str, Measure]) -> list[
             scan, group, grid, target = row["scan"], row["group"], row["grid"], row.get("target") or LESION
             if scan in run.cases and group != (known := run.cases[scan].group):
                 raise ValueError(f"{scan} is in group {group!r}, but in {known!r} in folds.json")
-            for name, found, known in (("grid", grid, GRIDS), ("target", target, run.recipe.targets.names)):
-                if found not in known:
-                    raise ValueError(f"the {name} {found!r} is none of this run's: {', '.join(known)}")
+            for name, given, choices in (("grid", grid, GRIDS), ("target", target, run.recipe.targets.names)):
+                if given not in choices:
+                    raise ValueError(f"the {name} {given!r} is none of this run's: {', '.join(choices)}")
             if (scan, grid, target) in scans:
                 raise ValueError(f"it has the scores of {scan} on the {grid} grid more than once")
             # An undefined score is written as nan or is empty.

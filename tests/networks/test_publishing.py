@@ -288,6 +288,40 @@ def test_the_script_writes_file_card_and_table(network, published, tmp_path, mon
     assert "## Limits" in page and page.index("## Limits") < page.index("## Patients") < page.index("## Network")
 
 
+@pytest.fixture
+def table(tmp_path, monkeypatch):
+    monkeypatch.setattr(published_models, "TABLE", tmp_path / "table.json")
+    yield tmp_path / "table.json"
+    published_models.published_models.cache_clear()
+
+
+def test_what_was_measured_is_kept_when_the_same_weights_are_published_again(network, table, tmp_path, monkeypatch):
+    trained = save_weights(network, tmp_path / "best.weights.h5", RECIPE)
+    out = tmp_path / "ms-flair-open.weights.h5"
+
+    def published_again(**changes):
+        settings = [
+            word for name, value in changes.pop("settings", {}).items() for word in ("--set", f"{name}={value}")
+        ]
+        (tmp_path / "card.json").write_text(json.dumps(CARD | changes))
+        words = ["--weights", trained, "--card", tmp_path / "card.json", "--out", out, "--table", table, *settings]
+        monkeypatch.setattr(sys, "argv", ["publish.py", *map(str, words)])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main(runpy.run_path(str(SCRIPT))["publish"])
+        assert stopped.value.code == 0
+        lines = json.loads(table.read_text())
+        return lines, lines["ms-flair-open"]
+
+    lines, line = published_again()
+    measured = {"card": {"agreement": [{"least": 0.99}]}, "installed": False}
+    table.write_text(json.dumps({**lines, "ms-flair-open": {**line, **measured, "release": "zenodo:1"}}))
+    assert published_again()[1] == {**line, **measured, "release": "zenodo:1"}
+    again = published_again(limits="Thin lesions, small lesions")[1]
+    assert {name: again.get(name) for name in (*measured, "release")} == {**measured, "release": None}
+    assert "## Agreement" in (tmp_path / "ms-flair-open.md").read_text()
+    assert published_again(settings={"threshold": 16})[1].keys() == line.keys()
+
+
 def test_a_card_with_a_field_twice_is_refused(tmp_path, monkeypatch, capsys):
     (tmp_path / "card.json").write_text('{"limits": "thin lesions", "limits": "none"}')
     words = ["--weights", "a.weights.h5", "--card", tmp_path / "card.json", "--out", tmp_path / "mine.weights.h5"]
