@@ -45,9 +45,9 @@ def read_directly(path: Path) -> Arrays:
             raise
         raise WeightsError(f"{path}: {error}") from error  # of an array, by its name in the file, or a missing package
     except Exception as error:  # parsers raise different errors for damaged files
+        said = f"{type(error).__name__}: {error}".partition("\n")[0]  # torch lists the places in its code too
         raise WeightsError(
-            f"{path} cannot be read as weights ({type(error).__name__}: {error}). It is damaged or has another format; "
-            f"supported: {FORMATS}."
+            f"{path} cannot be read as weights ({said}). It is damaged or has another format; supported: {FORMATS}."
         ) from error
     if not arrays:
         raise WeightsError(f"{path} has no weights; supported formats: {FORMATS}.")

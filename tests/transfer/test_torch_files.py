@@ -6,6 +6,7 @@ import pickle
 import struct
 import sys
 import zipfile
+from collections import OrderedDict
 from types import ModuleType
 
 import numpy as np
@@ -137,6 +138,23 @@ def test_a_whole_pickled_network_is_refused(torch, tmp_path):
     torch.save(torch.nn.Linear(2, 2), tmp_path / "a.pt")
     with pytest.raises(WeightsError, match=r"a\.pt has more than tensors.*state_dict"):
         read(tmp_path / "a.pt")
+
+
+class Overlong:
+    """A pickled tensor that has more values than torch can count."""
+
+    def __init__(self, torch):
+        self.parts = torch.ones(1)._typed_storage(), 0, (10**30,), (1,), False, OrderedDict()
+        self.make = torch._utils._rebuild_tensor_v2
+
+    def __reduce__(self):
+        return self.make, self.parts
+
+
+def test_of_what_torch_says_of_a_damaged_file_the_places_in_its_code_are_left_out(torch, tmp_path):
+    torch.save({"a": Overlong(torch)}, tmp_path / "a.pth")
+    with pytest.raises(WeightsError, match=r"a\.pth cannot be read as weights \(TypeError: set_.*\)\. It is damaged"):
+        read_directly(tmp_path / "a.pth")
 
 
 def test_a_number_repeated_along_axes_cannot_fill_the_memory(torch, tmp_path):
