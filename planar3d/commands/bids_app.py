@@ -1,4 +1,4 @@
-"""planar3d-bids: segment lesions in the FLAIR scans of a BIDS data set, as a BIDS App on top of predict."""
+"""planar3d-bids: Segment lesions in the FLAIR scans of a BIDS data set, as a BIDS App on top of predict."""
 
 import argparse
 import glob
@@ -30,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
     labels: dict[str, Any] = {"nargs": "+", "default": [], "metavar": "LABEL"}
     add("--participant-label", "--participant_label", help="participants to segment, with or without sub-", **labels)
     add("--session-label", "--session_label", help="sessions to segment, with or without ses-", **labels)
-    add("--model", default="ms-flair-open", help="weights file, or the name of a published model")
+    add("--model", default="ms-flair-open", help="weights file or published model; default: %(default)s")
     add("--recipe", help="name of a recipe, or a JSON file; default: the model's own")
     add("--overwrite", action="store_true", help="segment finished scans again and replace their outputs")
     add("--assume-affine", action="store_true", help="assume that scans without geometry are left-anterior-superior")

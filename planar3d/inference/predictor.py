@@ -74,10 +74,10 @@ def predictor(
     """Create a predictor for scans with a network; one predictor serves many scans.
 
     Args:
-        network: from (batch, depth, rows, cols, channels) to (batch, depth, rows, cols, 1), with its current weights:
-            make another predictor after training; or an open weights file, from which Keras builds the network
-            only if needed.
-        recipe: depth and stride of the windows, and the channels. Default: that of the weights file, else `PAPER`.
+        network: from (batch, depth, rows, cols, channels) to (batch, depth, rows, cols, outputs), with its current
+            weights: make another predictor after training; or an open weights file, from which Keras builds the
+            network only if needed.
+        recipe: defines the tiles, and the network's input and output. Default: the weights file's, else `PAPER`.
         method: `"windowed"`, every window separately, as in the paper; `"shared"`, what windows share only once, and of
             the rest only what the kept slices need; `"auto"`, shared if the network allows it.
         engine: `"keras"`, bit for bit the windowed result in float32 on TensorFlow; `"openvino"`, faster on CPUs,
@@ -142,13 +142,15 @@ def predict_volume(
     """Predict lesion probabilities of a prepared scan.
 
     Args:
-        network: from (batch, depth, rows, cols, channels) to (batch, depth, rows, cols, 1).
         voxels: (slices, rows, cols, images), as `prepare` returns them.
-        recipe, method, engine, precision, batch_size: as in `predictor`, which is better for many scans.
+        network, recipe, method, engine, precision, batch_size: as in `predictor`, which is better for many scans.
         progress: called with the number of windows done and their total.
 
     Returns:
-        float32 (slices, rows, cols) in [0, 1].
+        float32 (slices, rows, cols) in [0, 1], or (slices, rows, cols, outputs) for several outputs.
+
+    Raises:
+        ValueError: voxels of another shape, or too few slices. Also what `predictor` raises.
 
     Source: Kolarik 2020, section 3.2 and eq. 1.
     """

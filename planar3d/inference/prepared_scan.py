@@ -27,9 +27,11 @@ def prepare(scan: Scan | Mapping[str, Scan], recipe: Recipe = PAPER, size: int |
     Args:
         scan: a raw FLAIR scan in any orientation; or all images of the recipe, by name, on one grid (in any
             order of its axes).
-        recipe: defines the preparation: grid, spline order, resampling by scipy or its matrices, grey levels, and
-            whether raw values are rounded to float16 as in the release.
+        recipe: defines the preparation.
         size: voxels along each axis (rows and columns of slices); default: the recipe's.
+
+    Returns:
+        Its `voxels`, uint8 or float (slices, rows, cols, images), and `geometry`, the way back to the native grid.
 
     Raises:
         ScanError: not a volume, a header of another shape, NaN or infinite voxels, the values of a mask or label map,
@@ -70,6 +72,9 @@ def predict_prepared(
     Returns:
         float32 (slices, rows, cols) in [0, 1], or (slices, rows, cols, outputs) for several outputs; background in
         slices that are in no stack, and outside the predicted part of planes.
+
+    Raises:
+        WeightsError, ScanError: a network instead of a predictor, or a scan that is not prepared.
     """
     if not callable(predict) or hasattr(predict, "predict_on_batch"):  # as networks of Keras have
         raise WeightsError(
@@ -96,7 +101,7 @@ def native_mask(probabilities: np.ndarray, prepared: Prepared, recipe: Recipe) -
     """The lesion mask uint8 {0, 1}, or the label map, on the native grid.
 
     Args:
-        probabilities: float32 (slices, rows, cols) on the prepared grid, or (slices, rows, cols, outputs).
+        probabilities: float32 (slices, rows, cols) on the grid of `prepared`, or (slices, rows, cols, outputs).
         recipe: defines the resampling to the native grid, and how probabilities become labels.
 
     Raises:

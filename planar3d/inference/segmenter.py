@@ -204,7 +204,7 @@ def segment(
 def segment_case(
     case: Images, segmenter: Segmenter, assume_affine: bool = False, progress: Progress | None = None
 ) -> Scan:
-    """Segment a case with a segmenter, which can be reused."""
+    """Segment a case with a segmenter, which can be reused; case, result and errors are as for `segment`."""
     if not isinstance(segmenter, Segmenter):
         raise WeightsError(f"A planar3d.Segmenter(model) is needed; got {type(segmenter).__name__}.")
     images = segmenter.images

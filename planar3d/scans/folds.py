@@ -78,7 +78,8 @@ def group_folds(
 
     Args:
         groups: the group of each scan, by id; a patient with scans in several groups belongs to that of the first.
-        number: number of folds; default: five, or one for each patient of a single group of at most ten.
+        number: number of folds; default: one for each patient of a single group of at most ten, otherwise five, or the
+            number of patients in the largest group if that is less.
         patients: the patient of each scan, by id; default: every scan is a different patient.
 
     Raises:

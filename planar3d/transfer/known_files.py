@@ -59,6 +59,9 @@ def fetch_known(name: str, folder: str | os.PathLike[str] | None = None) -> Path
         name: name of the file in the table, e.g. `resnet34-b627a593.pth`.
         folder: default: the user's cache.
 
+    Returns:
+        The file's path.
+
     Raises:
         WeightsError: the name is unknown, the file has another digest, PLANAR3D_OFFLINE is set, or the download fails.
     """
