@@ -91,9 +91,13 @@ def folder_written_beside(folder: str | Path) -> Iterator[Path]:
     with temporary_folder(folder.parent) as temporary:
         (made := temporary / folder.name).mkdir()
         yield made
-        if folder.exists():
-            os.replace(folder, temporary / "before")
-        os.replace(made, folder)
+        try:
+            if folder.exists():
+                os.replace(folder, temporary / "before")
+            os.replace(made, folder)
+        finally:  # a signal may arrive between the two
+            if not folder.exists() and (temporary / "before").exists():
+                os.replace(temporary / "before", folder)
 
 
 def make_folder(folder: Path) -> None:
@@ -189,10 +193,7 @@ def remove_temporaries_of(*paths: str | Path) -> None:
 
 
 def _remove(left: Path) -> None:
-    if left.is_dir():
-        shutil.rmtree(left, ignore_errors=True)
-    else:
-        left.unlink(missing_ok=True)
+    shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> None:

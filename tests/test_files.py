@@ -13,6 +13,7 @@ import pytest
 from planar3d.errors import RunError
 from planar3d.files import (
     file_of,
+    folder_written_beside,
     read_json,
     remove_temporaries,
     require_room,
@@ -149,6 +150,25 @@ def test_a_signal_that_arrives_while_a_temporary_file_is_created_leaves_none(tmp
             with temporary_folder(tmp_path):
                 pass
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("moved", [0, 1])
+def test_a_signal_that_arrives_while_a_folder_is_replaced_leaves_the_old_one(tmp_path, monkeypatch, moved):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "old").touch()
+    replace, before = os.replace, [*range(moved)]
+
+    def replace_until_the_signal(source, target):
+        if not before:
+            monkeypatch.undo()
+            raise SystemExit
+        before.pop()
+        replace(source, target)
+
+    with pytest.raises(SystemExit), folder_written_beside(tmp_path / "a") as made:
+        (made / "new").touch()
+        monkeypatch.setattr(os, "replace", replace_until_the_signal)
+    assert [*tmp_path.rglob("*")] == [tmp_path / "a", tmp_path / "a" / "old"]
 
 
 def test_only_what_is_half_written_is_removed_and_only_there(tmp_path):
