@@ -330,7 +330,7 @@ WRONG = {
     "a missing encoder's weights": (
         lambda: p3.AlbuNet((4, 32, 32, 3), encoder_weights="nowhere.h5"),
         WeightsError,
-        r"^nowhere\.h5 does not exist; name a weights file, or[^;]*$",
+        r"^nowhere\.h5 does not exist; name a file of the encoder's weights, or 'imagenet'\.$",
     ),
     "a seed of 1.5": (
         lambda: p3.write_phantom("none", seed=1.5),

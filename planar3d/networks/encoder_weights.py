@@ -11,6 +11,7 @@ from planar3d.conversion.channels import fitted
 from planar3d.conversion.choices import PLANAR, KernelMapping
 from planar3d.errors import WeightsError
 from planar3d.networks.architecture import WeightSource
+from planar3d.transfer import published_models
 from planar3d.transfer.array_files import Arrays
 from planar3d.transfer.digests import identify
 from planar3d.transfer.download import cache_folder
@@ -44,7 +45,7 @@ def fill_encoder(network: keras.Model, weights: EncoderWeights, mapping: KernelM
     """
     if weights is None:
         return None
-    arrays = find_imagenet()[0] if weights == "imagenet" else read_arrays(weights)
+    arrays = find_imagenet()[0] if weights == "imagenet" else read_arrays(_file_of(weights))
     return _fill(network, arrays, weights, "vgg16", mapping)
 
 
@@ -102,7 +103,7 @@ def _layer(weight: Weight) -> str:
 def _vgg16_origin(weights: str) -> str:
     if weights == "imagenet":
         return f"ImageNet VGG-16, {find_imagenet()[1]}"
-    return f"{identify(read_arrays(weights))}, {weights}"
+    return f"{identify(read_arrays(_file_of(weights)))}, {weights}"
 
 
 VGG16_SOURCE = WeightSource(
@@ -118,11 +119,18 @@ def known_source(attribution: str, imagenet: str) -> WeightSource:
     def origin(weights: str) -> str:
         if weights == "imagenet":
             return f"{attribution}, {_imagenet_file(imagenet).name}"
-        if not Path(weights).is_file():
-            raise WeightsError(f"{weights} does not exist; name a file of the encoder's 2D weights.")
+        _file_of(weights)
         return f"the user's own, {weights}"
 
     return WeightSource(attribution, origin)
+
+
+def _file_of(weights: str | os.PathLike[str]) -> Path:
+    """The file of weights that are not `"imagenet"`, which an error names as the choice besides files."""
+    named = os.fspath(weights) if isinstance(weights, str | os.PathLike) else ""
+    if not Path(named).exists() and named not in published_models.published_models():
+        raise WeightsError(f"{weights} does not exist; name a file of the encoder's weights, or 'imagenet'.")
+    return published_models.find_model(weights)
 
 
 def _imagenet_file(name: str) -> Path:
@@ -141,7 +149,7 @@ def fill_flat(flat: keras.Model, weights: EncoderWeights, imagenet: str) -> None
     """
     if weights is None:
         return
-    file = _imagenet_file(imagenet) if weights == "imagenet" else weights
+    file = _imagenet_file(imagenet) if weights == "imagenet" else _file_of(weights)
     _fill(flat, read_arrays(file), file, flat.name)
 
 
