@@ -16,6 +16,11 @@ def is_or_are(number: "int | Sized") -> str:
     return "is" if _count(number) == 1 else "are"
 
 
+def has_or_have(number: "int | Sized") -> str:
+    """The verb of a number of things, or of a collection: 1 has, 3 have."""
+    return "has" if _count(number) == 1 else "have"
+
+
 def _count(number: "int | Sized") -> int:
     return number if isinstance(number, int) else len(number)
 

@@ -291,7 +291,7 @@ def test_prepare_and_train_make_the_same_run_folder_as_crossval(run, data, tmp_p
         (["evaluate", "absent", "DATA"], "absent does not exist"),
         (["report", "absent"], "absent is not a run folder: it does not exist"),
         (["weights", "--out", "run", "--format", "onnx"], "'onnx' is unknown"),
-        (["weights", "--out", "run", "--source", "imagenett"], "imagenett does not exist; name a file of the encoder's"),
+        (["weights", "--out", "run", "--source", "imagenett"], "imagenett does not exist; name a file of the"),
         (["crossval", "--data", "DATA", "--out", "run", "--set", "encoder_weights=imagnet"], "weights, or 'imagenet'."),
         (["info", "--network", "unet"], f"choose one of: {', '.join(map(repr, list_networks()))}, 'vgg16'"),
         (["info", "--network", "vgg16", "--model", "absent.h5"], "either --model"),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from planar3d.wording import counted, is_or_are, listed, rounded, score_text, visible
+from planar3d.wording import counted, has_or_have, is_or_are, listed, rounded, score_text, visible
 
 
 @pytest.mark.parametrize(
@@ -14,7 +14,7 @@ def test_one_scan_and_several_scans(number, words):
 
 @pytest.mark.parametrize(("number", "verb"), [(0, "are"), (1, "is"), (2, "are"), (["a"], "is"), (["a", "b"], "are")])
 def test_one_is_and_several_are(number, verb):
-    assert is_or_are(number) == verb
+    assert is_or_are(number) == verb and has_or_have(number) == {"is": "has", "are": "have"}[verb]
 
 
 def test_rounded_numbers_have_no_exponent():

@@ -82,8 +82,8 @@ def read_graph(network: Description) -> list[Node]:
     depth = inputs[0][DEPTH]
     if depth is None or outputs[0][DEPTH] != depth:
         raise Planar3DError(
-            f"{network.name} has {depth} slices at its input and {outputs[0][DEPTH]} at its output; both must have the "
-            "same known number."
+            f"The depth of {network.name} is {depth} at its input and {outputs[0][DEPTH]} at its output; both must be "
+            "the same known number."
         )
     source = Node(None, (), tuple(inputs[0][1:]), Reach(), 1)
     order = network.follow([source], lambda layer, taken: _node(layer, tuple(taken), depth))

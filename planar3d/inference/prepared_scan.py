@@ -45,7 +45,7 @@ def prepare(scan: Scan | Mapping[str, Scan], recipe: Recipe = PAPER, size: int |
     scans = scan if isinstance(scan, Mapping) else {preparation.images[0]: scan}
     if missing := [name for name in preparation.images if name not in scans]:
         raise ScanError(
-            f"The recipe {recipe.name} takes the images {', '.join(preparation.images)}, and {', '.join(missing)} "
+            f"The recipe {recipe.name} needs {', '.join(preparation.images)}, but {', '.join(missing)} "
             f"{is_or_are(missing)} missing; given: {', '.join(scans) or 'none'}. Name them all, or choose another "
             "recipe."
         )

@@ -119,7 +119,7 @@ def from_json(content: Any, arrays: Mapping[str, np.ndarray], window: Shape) -> 
         if (depth, channels) != (window[0], window[-1]):
             raise ValueError(f"it takes windows of {content['input']}, but {list(window)} was requested")
         if len(content["layers"]) > _MOST_LAYERS:
-            raise ValueError(f"it has {len(content['layers'])} layers")
+            raise ValueError(f"the number of its layers is {len(content['layers'])}")
         shapes: list[Shape] = [(None, *window)]
         layers = []
         for said in content["layers"]:

@@ -118,7 +118,7 @@ def check_card(card: Any) -> None:
         raise WeightsError(f"A model card is a JSON object with the fields {', '.join(WRITTEN)}.")
     missing = [f"{field} ({meaning})" for field, (_, meaning) in WRITTEN.items() if not card.get(field)]
     if missing:
-        raise WeightsError(f"The model card lacks {', '.join(missing)}; add these fields.")
+        raise WeightsError(f"The model card lacks {', '.join(missing)}. Add what is missing.")
     measured = [field for field in _MEASURED_TITLES if field in card]
     if measured:
         raise WeightsError(

@@ -17,6 +17,7 @@ from planar3d.networks.encoders import ENCODERS, levels_of
 from planar3d.networks.settings import PlanarResUNetSettings
 from planar3d.scans.labels import Targets
 from planar3d.sections import check_choice
+from planar3d.wording import counted
 
 HEAD = "conv10"
 _PAPER = PlanarResUNetSettings()
@@ -98,8 +99,8 @@ def PlanarResUNet(
     own = PlanarResUNetSettings.made({"decoder_filters": decoder_filters, "bridge_filters": bridge_filters})
     if len(own.decoder_filters) != number:
         raise ValueError(
-            f"decoder_filters={own.decoder_filters}: the encoder has {number} levels above its coarsest, and each "
-            "needs a number, deepest first."
+            f"decoder_filters={own.decoder_filters}: the encoder has {counted(number, 'level')} above its coarsest, "
+            "and each needs a number, deepest first."
         )
     y = levels.coarsest
     for layer in ("conv51", "conv52"):
@@ -155,8 +156,8 @@ def _arguments(settings: PlanarResUNetSettings, targets: Targets) -> dict[str, A
     number, found = ENCODERS[settings.encoder].count, settings.decoder_filters
     if len(found) != number:
         raise RecipeError(
-            f"decoder_filters={','.join(map(str, found))}, but {settings.encoder} has {number} levels above its "
-            "coarsest; give one number for each, deepest first."
+            f"decoder_filters={','.join(map(str, found))}, but {settings.encoder} has "
+            f"{counted(number, 'level')} above its coarsest; give one number for each, deepest first."
         )
     return own_arguments(settings, targets)
 

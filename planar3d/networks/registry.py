@@ -73,7 +73,7 @@ def build_network(
     build = find_architecture(name).build
     known = inspect.signature(build).parameters
     if unknown := sorted(set(arguments) - set(known)):
-        raise RecipeError(f"Network {name} has no argument {unknown[0]!r}; it has: {', '.join(known)}.")
+        raise RecipeError(f"Network {name} has no argument {unknown[0]!r}; it has: {', '.join(known) or 'none'}.")
     if input_shape is not None:
         arguments["input_shape"] = tuple(input_shape) if isinstance(input_shape, Sequence) else input_shape
     try:

@@ -18,7 +18,7 @@ from planar3d.scans.labels import Labels
 from planar3d.scans.nifti import header_of
 from planar3d.scans.readers import is_foreign
 from planar3d.scans.volume import Scan, on_grid_of, read_scan
-from planar3d.wording import counted
+from planar3d.wording import counted, has_or_have
 
 EVERYONE = "all"  # the group of cases without a known site
 PHANTOM = "phantom.json"  # the settings of a phantom, in its folder
@@ -105,9 +105,9 @@ class Dataset:
         """Refuse cases that lack one of these images, or whose files are missing or unreadable; names all of them."""
         if without := [case for case in self.cases if case.lacking(names)]:
             raise DatasetError(
-                f"{len(without)} of {len(self.cases)} cases in {self.folder} lack images required by the recipe: "
-                f"{', '.join(case.id for case in without)}. {without[0].lacking(names)}. Add them, or choose a recipe "
-                "that works without them."
+                f"{len(without)} of {counted(self.cases, 'case')} in {self.folder} without images that the recipe "
+                f"needs: {', '.join(case.id for case in without)}. {without[0].lacking(names)}. Add them, or choose a "
+                "recipe that works without them."
             )
         self.require_files({"scan": [(case.id, case.images[name]) for case in self.cases for name in names]})
 
@@ -122,7 +122,7 @@ class Dataset:
             if shared.intersection(set(own[name]) ^ set(scored[name])):
                 here, there = (", ".join(map(str, sorted(labels[name]))) for labels in (own, scored))
                 raise DatasetError(
-                    f"{name} has the labels {here} in {self.folder}, but {there} in the targets. Set the targets to "
+                    f"{name} is label {here} in {self.folder}, but {there} in the targets. Set the targets to "
                     "the labels of this data set, or use a model that was trained with them."
                 )
 
@@ -134,8 +134,8 @@ class Dataset:
                 names = ", ".join(name for name, _ in missing)
                 lost = next(file for file in files_of(missing[0][1]) if not os.path.isfile(file))
                 raise DatasetError(
-                    f"{len(missing)} of {len(self.cases)} scans in {self.folder} have no {kind}: {names}. "
-                    f"Expected e.g. {lost}; add it, or remove the patient."
+                    f"{len(missing)} of {counted(self.cases, 'scan')} in {self.folder} {has_or_have(missing)} no "
+                    f"{kind}: {names}. Expected e.g. {lost}; add it, or remove the patient."
                 )
 
 

@@ -71,7 +71,7 @@ def _faults(series: DicomSeries, by_name: bool) -> Iterator[str]:
         declared = rows * columns * len(image.planes) * image.bits // 8
         if image.syntax in UNCOMPRESSED and not 0 <= image.stored - declared < min(rows, columns):  # padding
             yield (
-                f"has a file whose {rows} rows and {columns} columns of pixels have {declared:,} bytes, but "
+                f"has a file whose {rows} × {columns} pixels have {declared:,} bytes, but "
                 f"{image.stored:,} are stored: {image.path}. Export it again."
             )
     if any(tuple(map(len, plane)) != (2, 6, 3) for image in images for plane in image.planes):

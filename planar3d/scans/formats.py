@@ -91,7 +91,7 @@ def foreign_format(path: Path, start: bytes, zipped: bool = False) -> str:
     text = _text(start)
     found = next((each for place, magic, each in _MAGICS if start[place : place + len(magic)] == magic), None)
     if found is _PAIR and len(start) < PAIR_BYTES:
-        return f"is not a NIfTI file: it ends inside its header, after {len(start)} bytes. Copy or download it again."
+        return f"is not a NIfTI file: it ends inside its header, at byte {len(start)}. Copy or download it again."
     found = found or next((each for beginning, each in _TEXTS.items() if re.match(beginning, text.lower())), None)
     found = found or _FORMATS.get(_ending(path))
     if found:

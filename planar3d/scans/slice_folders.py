@@ -13,6 +13,7 @@ from planar3d.scans.dicom_checks import check_series
 from planar3d.scans.dicom_geometry import grid_of
 from planar3d.scans.dicom_headers import DicomImage, reading_dicom, text_of
 from planar3d.scans.nifti_header import header_with
+from planar3d.wording import counted
 
 IMAGES, MASKS = "DICOM_anon", "Ground"  # the folders of a series of CHAOS
 ORGANS = {"liver": 63, "right kidney": 126, "left kidney": 189, "spleen": 252}
@@ -74,7 +75,8 @@ def read_masks(folder: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]
     files, images = slices(folder), series.images
     if len(files) != len(images):
         raise ScanError(
-            f"{folder} has {len(files)} masks, but {place} has {len(images)} images; one for each is needed."
+            f"{folder} has {counted(files, 'mask')}, but {place} has {counted(images, 'image')}; one for each "
+            "is needed."
         )
     ranges = _LIVER if series.modality == "CT" else _RANGES
     labels_of = np.full(_HIGHEST + 1, -1, np.float32)

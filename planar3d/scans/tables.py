@@ -91,7 +91,7 @@ def read_table(path: Path, needed: Sequence[str], error: type[Planar3DError]) ->
     if broken and not set(needed) & set(columns):
         raise error(broken)
     if not columns:
-        return Table((), (), "nothing", "")
+        return Table((), (), "no column", "")
     first, *lines = reads[delimiter]
     if twice := sorted({name for name in columns if name and columns.count(name) > 1}):
         raise error(f"{path} has the column {twice[0]} more than once; rename one of them.")
@@ -105,7 +105,8 @@ def read_table(path: Path, needed: Sequence[str], error: type[Planar3DError]) ->
             )
         rows.append(Row(place, {name: cell for name, cell in zip(columns, cells, strict=False) if name}))
     spelled = tuple(name for name in first[1] if name)
-    found = f"{', '.join(spelled)} (read with {_DELIMITERS[delimiter]})"
+    kind = "column" if len(spelled) == 1 else "columns"
+    found = f"the {kind} {', '.join(spelled)} (read with {_DELIMITERS[delimiter]})" if spelled else "no column"
     hint = "" if encoding.startswith("utf") else f" The table is not in UTF-8 and was read as {encoding}."
     return Table(spelled, tuple(rows), found, hint)
 

@@ -120,7 +120,7 @@ def segment_all(
             with suppress(OSError):  # unless it has masks
                 folder.path.rmdir()
     if task.failed:
-        notify(f"{len(task.failed)} of {len(items)} scans failed: {', '.join(map(str, task.failed))}")
+        notify(f"{len(task.failed)} of {counted(items, 'scan')} failed: {', '.join(map(str, task.failed))}")
     return Cohort([task.records[item] for item in items if item in task.records], task.failed)
 
 

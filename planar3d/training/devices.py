@@ -94,7 +94,7 @@ def choose_devices(asked: str | None, recipe: Recipe) -> Devices:
     if not is_list or len(set(numbers)) < len(numbers) or max(numbers) >= len(names):
         others = f", or give numbers from 0 to {len(names) - 1}, each once, or all" if len(names) > 1 else ""
         raise RunError(
-            f"--devices {asked}: {backend} finds {counted(names, 'device')} here ({', '.join(names)}). Omit "
+            f"--devices {asked}: {backend} finds {counted(names, 'device')} here ({', '.join(names) or 'none'}). Omit "
             f"--devices{others}."
         )
     size, several = recipe.training.batch_size, len(numbers)

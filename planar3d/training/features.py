@@ -21,6 +21,7 @@ from planar3d.progress import Notify
 from planar3d.recipes import Recipe
 from planar3d.training.precision import computed_precision
 from planar3d.training.samples import ScanSamples
+from planar3d.wording import counted
 
 # Number types by the recipe's names.
 _KEPT_IN: dict[str, Any] = {"float32": np.float32, "float16": np.float16, "bf16": bfloat16}
@@ -43,8 +44,8 @@ def check_cacheable(recipe: Recipe) -> None:
     joined = recipe.window_borders == "none"  # any number of scans
     if (slices - depth) % stride or (joined and slices % stride):
         raise RecipeError(
-            f"cached_features needs windows that end with the scan, but windows of {depth} slices at stride {stride} "
-            f"extend beyond its {slices} slices; set cached_features=none."
+            f"cached_features needs windows that end with the scan, but windows of {counted(depth, 'slice')} at "
+            f"stride {stride} extend beyond its {counted(slices, 'slice')}; set cached_features=none."
         )
 
 

@@ -43,7 +43,8 @@ def layers_named(network: keras.Model, recipe: Recipe, field: str) -> list[str]:
     for name in getattr(recipe.training, field):
         if name not in groups and name not in weighted:
             raise RecipeError(
-                f"{field}={name!r} is neither a layer of {network.name} nor one of its groups: {', '.join(groups)}."
+                f"{field}={name!r} is neither a layer of {network.name} nor one of its groups: "
+                f"{', '.join(groups) or 'none'}."
             )
         chosen += groups.get(name, [name])
     return chosen

@@ -17,7 +17,7 @@ from planar3d.transfer.guards import NUMBERS, SIGNATURE, SizeBudget, opened, tex
 from planar3d.transfer.metadata import CARD, metadata_of, read_configuration
 from planar3d.transfer.onnx_initializers import read_onnx
 from planar3d.transfer.torch_files import TORCH_READERS
-from planar3d.wording import listed
+from planar3d.wording import counted, listed
 
 Arrays = dict[str, np.ndarray]
 FORMATS = (
@@ -54,7 +54,7 @@ def read_directly(path: Path) -> Arrays:
     broken = [name for name, array in arrays.items() if not np.isfinite(array).all()]
     if broken:
         raise WeightsError(
-            f"{path}: {broken[0]} has values that are not finite ({len(broken)} of {len(arrays)} arrays). The "
+            f"{path}: {broken[0]} has values that are not finite ({len(broken)} of {counted(arrays, 'array')}). The "
             "training diverged or the file is damaged; train again, or get the file again from its source."
         )
     return arrays
@@ -112,7 +112,7 @@ def _read_zip(path: Path) -> Arrays:
         stored = [name for name in members if name.endswith(".npy")]
         if not stored:
             raise WeightsError(
-                f"{path} is a zip archive without arrays but with {listed(members, 3)}. If torch.save wrote it, rename "
+                f"{path} is a zip archive without arrays; it has: {listed(members, 3)}. If torch.save wrote it, rename "
                 "it to end in .pth; if it is a program of torch.export or torch.jit, save its state_dict in torch."
             )
         budget = SizeBudget(path)

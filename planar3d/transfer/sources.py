@@ -13,6 +13,7 @@ from planar3d.transfer.digests import VGG16
 from planar3d.transfer.download import download
 from planar3d.transfer.known_files import known_files
 from planar3d.transfer.rehearsal import read_arrays
+from planar3d.wording import listed
 
 # As in keras.applications.vgg16: the file without the dense layers, and the one with them.
 _NO_TOP = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
@@ -75,8 +76,7 @@ def _checked(paths: list[Path]) -> Arrays:
             arrays = read_arrays(path)
             if not (wrong := VGG16.differing(arrays, names)):
                 return {name: arrays[name] for name in names}
-            differ = f"{len(wrong)} of {len(names)} differ, the first is {wrong[0]}"
-            faults.append(f"{path} does not have ImageNet's arrays: {differ}.")
+            faults.append(f"{path} does not have ImageNet's arrays; different are: {listed(wrong)}.")
         except WeightsError as error:
             faults.append(str(error))
     raise WeightsError(" ".join(faults))

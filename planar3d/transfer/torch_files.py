@@ -89,7 +89,7 @@ def read_torch(path: Path) -> dict[str, np.ndarray]:
             half = tensor.is_floating_point() and tensor.itemsize < 4
             arrays[str(name)] = (tensor.float() if half else tensor).detach().numpy()
     if not arrays:
-        raise WeightsError(f"{path} has no named tensors, only {listed([*map(str, content)])}. {_SAVE}")
+        raise WeightsError(f"{path} has no named tensors; it has: {listed([*map(str, content)])}. {_SAVE}")
     return arrays
 
 

@@ -106,7 +106,7 @@ def transplant(
     if strict and missing:
         raise WeightsError(
             f"{network.name} lacks {counted(missing, 'weight')}: {listed(missing)}. "
-            f"Only {len(filled)} were found; choose weights of the whole network."
+            f"The file has only {len(filled)}; choose weights of the whole network."
         )
     for place, array in filled:
         with np.errstate(over="ignore"):

@@ -116,7 +116,7 @@ def test_where_all_boxes_are_the_same_the_mean_is_that_of_the_native_grid():
 
 def test_a_contrast_that_is_missing_is_named(tmp_path):
     ensemble = Segmenter([_of_one_image(name, REGIONS, 0) for name in BRAINS], engine="keras")
-    with pytest.raises(ScanError, match=r"takes the images t1, and t1 is missing; given: flair"):
+    with pytest.raises(ScanError, match=r"needs t1, but t1 is missing; given: flair"):
         segment_case({"flair": _head(0)}, ensemble)
     with pytest.raises(ScanError, match=r"is missing; given: pd\."):
         segment_case({"pd": _head(0)}, ensemble)

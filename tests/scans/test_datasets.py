@@ -91,7 +91,7 @@ def test_no_patient_is_left_out_without_a_word(tmp_path, names, which, ending):
 @pytest.mark.parametrize("names", [LAYOUTS["first"], LAYOUTS["shanoir"]])
 def test_a_patient_with_a_mask_but_no_scan_is_named(tmp_path, names):
     touch(tmp_path, *(f"{name.format(1)}.nii" for name in names), f"{names[1].format(2)}.nii")
-    with pytest.raises(DatasetError, match=r"1 of 2 scans .* have no scan: (02A|Center_01_Patient_2)\."):
+    with pytest.raises(DatasetError, match=r"1 of 2 scans .* has no scan: (02A|Center_01_Patient_2)\."):
         find_cases(tmp_path)
 
 
@@ -167,7 +167,7 @@ def test_of_msseg_as_delivered_twice_the_unprocessed_scans_are_taken(tmp_path):
         touch(processed / patient, "FLAIR_preprocessed.nii.gz", "Consensus.nii.gz")
     assert [case.labels.parent.parent for case in find_cases(tmp_path).cases] == [plain, plain]
     (plain / "07001MOEL/3DFLAIR.nii.gz").unlink()
-    with pytest.raises(DatasetError, match="have no scan: 07001MOEL"):
+    with pytest.raises(DatasetError, match=r"2 of 3 scans .* have no scan: 07001MOEL"):
         find_cases(tmp_path)
     with pytest.raises(DatasetError, match=r"only pre-processed scans .* \(01016SACH/FLAIR_pre.*unprocessed"):
         find_cases(processed)
@@ -234,15 +234,16 @@ def test_a_csv_table_is_read_however_it_was_saved(tmp_path):
             "Image;Mask\na.nii;m.nii\n",
             r"has the columns Image, Mask \(read with semicolons\); it needs scan and mask",
         ),
-        ("", "has the columns nothing"),
+        ("", "has no column; it needs"),
+        ("scan\n", r"has the column scan \(read with commas\); it needs"),
         ("scan,mask\n", "has no rows"),
         ("scan,mask\na.nii,\n", "line 2: mask is empty"),
-        ("scan,mask\na.nii,m.nii\nb.nii,absent.nii\n", "1 of 2 scans .* have no mask: b.*absent.nii"),
+        ("scan,mask\na.nii,m.nii\nb.nii,absent.nii\n", "1 of 2 scans .* has no mask: b.*absent.nii"),
         ("scan,mask,id\na.nii,m.nii,1\n./a.nii,n.nii,2\n", "the scan .*a.nii more than once"),
         ("scan,mask,id\na.nii,m.nii,1\nb.nii,n.nii,1\n", "the id 1 more than once"),
         ("scan,mask,id\na.nii,m.nii,e\u0301\nb.nii,n.nii,\u00e9\n", "the id .* more than once"),
         ("scan,mask,id\na.nii,m.nii,p1\nb.nii,n.nii,P1\n", r"the id P1 more than once \(\S*b.nii, \S*a.nii\)"),
-        ("# of 2026\nscan,mask\na.nii,m.nii\n", r"has the columns # of 2026 .*; it needs scan and mask"),
+        ("# of 2026\nscan,mask\na.nii,m.nii\n", r"has the column # of 2026 .*; it needs scan and mask"),
         ("scan,mask,id\na.nii,m.nii,../1\n", "line 2: “../1” cannot be part of a file name"),
         ("scan,mask\né.nii,m.nii\n", "line 2: the name of é.nii has no letter of a–z and no digit; add the column id"),
         ("scan,mask\n.,m.nii\n", r"line 2: the name of \. has no letter of a–z and no digit; add the column id"),

@@ -61,7 +61,7 @@ def test_a_nifti_file_is_read_by_its_content_whatever_its_name(tmp_path, name, c
         (bytes(257) + b"ustar" + bytes(600), "a tar archive", "name the scan inside"),
         (b"\x89PNG\r\n" + bytes(600), "a PNG picture", "Name the scan itself"),
         (bytes(range(256)) * 4, "no NIfTI header", "Convert the original data"),
-        (NIFTI[:300], "it ends inside its header, after 300 bytes", "download it again"),
+        (NIFTI[:300], "it ends inside its header, at byte 300", "download it again"),
         (NIFTI[:344] + b"ni1\0", "one of the two files", "Rename it to scan.hdr.*nib-convert"),
     ],
 )

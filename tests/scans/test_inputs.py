@@ -250,7 +250,7 @@ def test_a_table_names_scans_beside_itself(tmp_path):
         ("", "no column “scan”, or no lines"),
         ("scan\n", "no column “scan”, or no lines"),
         ("path\na.nii\n", "no column “scan”"),
-        ("Path;Name\na.nii;x\n", r"Found: Path, Name \(read with semicolons\), 1 line\."),
+        ("Path;Name\na.nii;x\n", r"Found: the columns Path, Name \(read with semicolons\), 1 line\."),
         ("scan,name\n,x\n", "line 2: scan is empty"),
         ("scan\na.nii\nabsent.nii\n", "line 3: .*absent.nii does not exist"),
         ("scan,name\na.nii,../x\n", "line 2: “../x” cannot be part of a file name"),

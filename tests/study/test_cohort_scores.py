@@ -179,7 +179,7 @@ def test_a_data_set_that_gives_a_target_other_labels_is_refused(data, masks, tmp
     write_json(tmp_path / "dataset.json", about)
     assert len(score_masks(masks, tmp_path, str)) == 1
     write_json(tmp_path / "dataset.json", about | {"labels": {"background": 0, "vessel": 1, "lesion": 2}})
-    said = r"lesion has the labels 2 in .*, but 1 in the targets\. Set the targets to the labels of this data set"
+    said = r"lesion is label 2 in .*, but 1 in the targets\. Set the targets to the labels of this data set"
     with pytest.raises(DatasetError, match=said):
         score_masks(masks, tmp_path, lines.append)
     assert not lines

@@ -104,7 +104,10 @@ def test_a_map_is_read_by_tissue_and_a_compact_file_holds_the_same(anatomy, tmp_
     assert again.name == "one" and again.labels.shape == kept
 
 
-@pytest.mark.parametrize(("label", "zoom", "sentence"), [(777, 1.0, "has the labels"), (2, 2.0, "has voxels of 2")])
+@pytest.mark.parametrize(
+    ("label", "zoom", "sentence"),
+    [(777, 1.0, "labels .* head: 777\\."), (2, 2.0, "has voxels of 2")],
+)
 def test_a_map_of_other_labels_or_voxels_is_refused(tmp_path, label, zoom, sentence):
     labels = painted()
     labels[labels == 2] = label

@@ -15,6 +15,7 @@ from planar3d.scans.bids import DESCRIPTION, entities, find_bids_scans, is_bids,
 from planar3d.scans.case import EVERYONE, Case, Layout
 from planar3d.scans.image_files import by_stem, files_within, first_of, require_usable, stem, suffix
 from planar3d.scans.tables import read_sites
+from planar3d.wording import counted, has_or_have
 
 # Other contrasts, by the suffixes of their names in lower case. With a contrast agent (ce-gadolinium), t1 is t1ce.
 _CONTRASTS = {"t1w": "t1", "t2w": "t2", "pdw": "pd"}
@@ -149,9 +150,9 @@ def _missing(dataset: Path, near: dict[Path, list[str]], count: int) -> str:
     found = f" Near {entities(first)} are: {'; '.join(near[first][:5])}." if near[first] else ""
     place = Path("derivatives/manual", first.parent.relative_to(dataset)).as_posix()
     return (
-        f"{len(near)} of {count} scans in {dataset} have no lesion mask: {names}.{found} Expected e.g. "
-        f'{place}/{entities(first)}_label-lesion_mask.nii.gz. Rename the masks, write "Type": "Lesion" into their '
-        "sidecar JSON, name scans and masks in a CSV table, or remove the scans."
+        f"{len(near)} of {counted(count, 'scan')} in {dataset} {has_or_have(near)} no lesion mask: {names}.{found} "
+        f'Expected e.g. {place}/{entities(first)}_label-lesion_mask.nii.gz. Rename the masks, write "Type": "Lesion" '
+        "into their sidecar JSON, name scans and masks in a CSV table, or remove the scans."
     )
 
 

@@ -33,12 +33,12 @@ class Table(Layout):
         marked = [column for column in ("mask", "labels") if column in table.names]
         if not names or (labelled and not marked):
             raise DatasetError(
-                f"{path} has the columns {table.found}; it needs scan and mask (group, id and patient are "
+                f"{path} has {table.found}; it needs scan and mask (group, id and patient are "
                 "optional), or image:<name> for each image instead of scan, and labels instead of mask."
             )
         if len(marked) > 1 or len(set(names.values())) < len(names):
             raise DatasetError(
-                f"{path} has the columns {table.found}; scan means image:flair, mask means labels. Keep one of each."
+                f"{path} has {table.found}; scan means image:flair, mask means labels. Keep one of each."
             )
         cases = []
         for row in table.rows:

@@ -16,6 +16,7 @@ from planar3d.errors import DatasetError, ScanError, untrusted
 from planar3d.files import written_beside
 from planar3d.scans.checks import are_labels
 from planar3d.scans.volume import Scan, read_volume
+from planar3d.wording import listed
 
 # Tissues with similar signal in FLAIR, with their labels in FreeSurfer, and from 501 on in SynthSeg's maps of whole
 # heads. Its other tissues are fat near the skin and around the eyes, and muscle elsewhere; `read_anatomy` separates
@@ -180,8 +181,8 @@ def read_anatomy(path: str | Path) -> Anatomy:
         table[list(alike)] = index
     tissues = table[found]
     if tissues.max() == 255:
-        unknown = np.unique(found[tissues == 255])[:5].tolist()
-        raise ScanError(f"{path} has the labels {unknown}, which are not FreeSurfer's for a head. Remove them.")
+        unknown = np.unique(found[tissues == 255]).tolist()
+        raise ScanError(f"{path} has labels that are not FreeSurfer's for a head: {listed(unknown)}. Remove them.")
     brain = np.flatnonzero(BRAIN[tissues].any(axis=(0, 1)))
     if not len(brain):
         raise ScanError(f"{path} shows no brain; a label map of a head is needed. Name another file.")

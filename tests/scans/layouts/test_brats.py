@@ -46,7 +46,7 @@ def _write(folder, year, numbers=(1, 2), seg=True):
 def test_targets_with_other_labels_under_a_region_s_name_are_refused(tmp_path):
     dataset = find_cases(_write(tmp_path, "2023"))
     of_decathlon = Regions(regions=("WT=1+2+3", "TC=2+3", "ET=3"), order=(1, 2, 3))
-    with pytest.raises(DatasetError, match=r"TC has the labels 1, 3 in .*, but 2, 3 in the targets"):
+    with pytest.raises(DatasetError, match=r"TC is label 1, 3 in .*, but 2, 3 in the targets"):
         dataset.require_meaning(of_decathlon.scored)
     # The enhancing tumour of earlier years is a label that these maps do not have.
     dataset.require_meaning(Regions().scored)
@@ -137,7 +137,7 @@ def test_a_case_without_its_label_map_is_named_but_validation_sets_are_left_out_
     names = [item.name for item in find_inputs([tmp_path], ["t1", "t2"])]
     assert names == ["BraTS20_Validation_001", "BraTS20_Validation_003", "BraTS2021_00001", "BraTS2021_00002"]
     (tmp_path / "train/BraTS2021_00001/BraTS2021_00001_seg.nii.gz").unlink()
-    with pytest.raises(DatasetError, match=r"1 of 2 scans .* have no mask: BraTS2021_00001\. .*_00001_seg.nii.gz"):
+    with pytest.raises(DatasetError, match=r"1 of 2 scans .* has no mask: BraTS2021_00001\. .*_00001_seg.nii.gz"):
         find_cases(tmp_path)
     with pytest.raises(DatasetError, match=r"2 of 2 scans .* have no mask"):
         find_cases(tmp_path / "BraTS2020_ValidationData")

@@ -66,7 +66,7 @@ def test_the_file_of_pixels_is_named_if_it_is_the_one_that_lacks(mhd, tmp_path):
     raw = tmp_path / "data/training/patient0701/patient0701_2CH_ES_gt.raw"
     shutil.copytree(mhd, tmp_path / "data")
     raw.unlink()
-    with pytest.raises(DatasetError, match=rf"have no mask: patient0701_2CH_ES\. .* {re.escape(str(raw))}; add it"):
+    with pytest.raises(DatasetError, match=rf"has no mask: patient0701_2CH_ES\. .* {re.escape(str(raw))}; add it"):
         find_cases(tmp_path / "data")
 
 

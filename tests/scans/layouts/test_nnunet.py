@@ -61,7 +61,7 @@ def test_for_prediction_cases_need_no_labels_and_a_folder_of_images_may_be_given
     (item,) = find_inputs([tmp_path / "imagesTs"], names)
     assert item.name == "c" and list(item.images) == names
     assert [item.path.name for item in find_inputs([tmp_path / "imagesTs"])] == ["c_0000.nii.gz"]  # FLAIR by its number
-    with pytest.raises(DatasetError, match=r"1 of 1 scans .* have no mask: c\. .*labelsTs/c.nii.gz"):
+    with pytest.raises(DatasetError, match=r"1 of 1 scan in .* has no mask: c\. .*labelsTs/c.nii.gz"):
         find_cases(tmp_path / "imagesTs")
 
 
@@ -83,7 +83,7 @@ def test_an_image_or_a_label_map_that_is_missing_is_named(tmp_path):
     with pytest.raises(DatasetError, match=r"1 of 2 cases .* b\. b has no image t1ce; it has flair\."):
         find_cases(tmp_path).require(["flair", "t1ce"])
     (tmp_path / "labelsTr/a_01.nii.gz").unlink()
-    with pytest.raises(DatasetError, match=r"1 of 2 scans .* have no mask: a_01"):
+    with pytest.raises(DatasetError, match=r"1 of 2 scans .* has no mask: a_01"):
         find_cases(tmp_path)
 
 
@@ -110,7 +110,7 @@ def test_a_label_map_whose_image_has_another_name_is_not_left_out_of_training(tm
     (tmp_path / "imagesTr/b_0000.nii.gz").rename(tmp_path / "imagesTr" / named)
     if named.startswith("B"):
         touch(tmp_path, "labelsTr/B.nii.gz")
-    with pytest.raises(DatasetError, match=r"1 of [23] scans .* have no scan: b\. Expected .*imagesTr/b_0000.nii.gz"):
+    with pytest.raises(DatasetError, match=r"1 of [23] scans .* has no scan: b\. Expected .*imagesTr/b_0000.nii.gz"):
         find_cases(tmp_path / given)
     assert "a_01" in [item.name for item in find_inputs([tmp_path / given], ["flair"])]
 
