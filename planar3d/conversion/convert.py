@@ -108,12 +108,14 @@ def convert(
     kernels = {n: each for n, each in uses if type(each) in CONVOLUTIONS and type(each) not in counterparts}
     _check_types(counterparts, {type(operation) for _, operation in uses})
     times = Counter(id(operation) for _, operation in uses)
+    factors, reduced = depth_factors(network, depth_pooling)
     others = [n for n, _ in uses if n not in kernels]
     walk = GraphWalk(
         layout=layout,
         whole_volume=global_pooling == "volume",
         mappings=mappings_of(kernels, others, mapping, {"depth": kernel_depth, "tap": tap, "alpha": alpha}),
-        factors=depth_factors(network, depth_pooling),
+        factors=factors,
+        reduced=reduced,
         counterparts=counterparts,
         shared={used for used, count in times.items() if count > 1},
         padded_twice=padded_twice(network),

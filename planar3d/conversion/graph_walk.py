@@ -29,7 +29,8 @@ class GraphWalk:
     layout: Layout
     whole_volume: bool
     mappings: Mapping[str, KernelMapping]  # by layer, nested ones as `model/layer`
-    factors: Mapping[int, int]
+    factors: Mapping[int, int]  # see `depth_factors`, by ids of nodes; 1 for others
+    reduced: Container[int]
     counterparts: Counterparts
     shared: Container[int]  # ids of the layers used in several places
     padded_twice: Container[int]  # ids of nodes
@@ -161,6 +162,7 @@ class GraphWalk:
             whole_volume=self.whole_volume,
             kernel=self.mappings.get(f"{prefix}{operation.name}", PLANAR),
             factor=self.factors.get(id(node), 1),
+            is_reduced=id(node) in self.reduced,
             channels=volumes[0].shape[-1],
             precision=getattr(operation, "dtype_policy", flats[0].dtype),
         )

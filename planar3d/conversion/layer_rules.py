@@ -140,10 +140,20 @@ def upsampling(layer: layers.UpSampling2D, place: Place) -> list[Step]:
     return steps
 
 
+def resizing(layer: layers.Resizing, place: Place) -> list[Step]:
+    """Resizes each slice; a size does not say how depth that was divided changes."""
+    if place.is_reduced:
+        raise ValueError(
+            "it resizes rows and columns that are already reduced, and would leave depth as it is. Replace it with "
+            "UpSampling2D, or convert with depth_pooling='keep'"
+        )
+    return by_slice(layer, place)
+
+
 # Layers of single images or sequences, without chance and without a depth of their own.
 _BY_SLICE = (
     "AveragePooling1D CenterCrop Conv1D Conv1DTranspose Cropping1D DepthwiseConv1D EinsumDense Embedding "
-    "GlobalAveragePooling1D GlobalMaxPooling1D MaxPooling1D Resizing SeparableConv1D UpSampling1D ZeroPadding1D"
+    "GlobalAveragePooling1D GlobalMaxPooling1D MaxPooling1D SeparableConv1D UpSampling1D ZeroPadding1D"
 )
 _SAME_IN_3D = {within_slices: everywhere, along_axes: same_axes}
 # By exact type: a subclass may behave differently.
@@ -172,6 +182,7 @@ RULES: dict[type, Rule] = {
     layers.Permute: permute,
     layers.RMSNormalization: rms_normalization,
     layers.Reshape: reshape,
+    layers.Resizing: resizing,
     layers.SpatialDropout2D: spatial_dropout,
     layers.UnitNormalization: same_axes,
     layers.UpSampling2D: upsampling,

@@ -57,6 +57,7 @@ class Place:
     whole_volume: bool  # whether global pooling includes depth
     kernel: KernelMapping  # the mapping of its kernel
     factor: int  # the factor by which it divides or multiplies depth
+    is_reduced: bool  # whether its rows are reduced, and depth may be too
     channels: int | None  # of its first input in 3D
     precision: Any  # its dtype policy; for an operation of keras.ops, the type of its first input
 

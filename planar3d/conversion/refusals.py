@@ -1,47 +1,70 @@
 """Why a layer without a rule of conversion is refused, and what its user can do."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from keras import layers
 
 from planar3d.conversion.place import Place
 
 
+class _Refusal(NamedTuple):
+    """A reason and an advice; `{layer}` is the layer's class in Python, `{instead}` begins a dictionary of it."""
+
+    why: str
+    advice: str
+
+
+_BY_SLICE = (
+    "To apply it to each slice, convert with axis=0 and {instead}keras.layers.TimeDistributed({layer}.from_config("
+    "layer.get_config()), name=layer.name)}}; any 3D layer with the same weights is accepted"
+)
+_OPERATION = _Refusal(
+    "no rule is known",
+    "Replace it with layers or other keras.ops: Resizing and UpSampling2D resize, ZeroPadding2D pads, "
+    "MaxPooling2D pools",
+)
+_RANDOM = _Refusal(
+    "it changes images at random in training, each slice differently",
+    "Leave it out with {instead}keras.layers.Identity(name=layer.name)}}, and augment volumes before they enter the "
+    "network",
+)
+_SEVERAL_INPUTS = _Refusal(
+    "it combines several inputs, and no rule is known",
+    "Replace it with keras.layers.MultiHeadAttention, other layers or keras.ops, or give its 3D layer, which has the "
+    "same weights: {instead}…}}",
+)
+_STEPS = _Refusal("its steps are not the slices of a volume", _BY_SLICE)
+_UNKNOWN = _Refusal("no rule is known", _BY_SLICE)
+_LAYERS = {
+    **{
+        name: _RANDOM
+        for name in vars(layers)
+        if name.startswith(("AugMix", "CutMix", "MixUp", "Rand")) and name != "RandomCrop"
+    },
+    "Lambda": _Refusal(
+        "its function is code that may treat a volume differently",
+        "If it treats each value alone, convert with {instead}keras.layers.Lambda(layer.function, name=layer.name)}}; "
+        "else replace it with layers or keras.ops",
+    ),
+    "SpectralNormalization": _Refusal(
+        "it only changes the kernel of another layer, in training",
+        "Convert the network with that layer: keras.models.clone_model(network, clone_function=lambda layer: "
+        "layer.layer if isinstance(layer, {layer}) else layer)",
+    ),
+}
+
+
 def refusal(operation: Any, place: Place) -> str:
     """The reason and the advice, to follow the layer's name and type."""
-    kind = type(operation).__name__
+    public = next((name for name, each in vars(layers).items() if each is type(operation)), "")
     if not isinstance(operation, layers.Layer):
-        return (
-            "no rule is known. Replace it with layers or other keras.ops: Resizing and UpSampling2D resize, "
-            "ZeroPadding2D pads, MaxPooling2D pools"
-        )
-    given = next((name for name, each in vars(layers).items() if each is type(operation)), None)
-    name = f"keras.layers.{given}" if given else kind
-    instead = f"counterparts={{{name}: lambda layer: "
-    if kind == "Lambda":
-        return (
-            "its function is code that may treat a volume differently. If it treats each value alone, convert with "
-            f"{instead}keras.layers.Lambda(layer.function, name=layer.name)}}; else replace it with layers or keras.ops"
-        )
-    if kind == "SpectralNormalization":
-        return (
-            "it only changes the kernel of another layer, in training. Convert the network with that layer: "
-            "keras.models.clone_model(network, clone_function=lambda layer: layer.layer if isinstance(layer, "
-            f"{name}) else layer)"
-        )
-    if given and kind.startswith(("AugMix", "CutMix", "MixUp", "Rand")) and kind != "RandomCrop":
-        return (
-            "it changes images at random in training, each slice differently. Leave it out with "
-            f"{instead}keras.layers.Identity(name=layer.name)}}, and augment volumes before they enter the network"
-        )
-    if len(place.inputs) > 1:
-        return (
-            "it combines several inputs, and no rule is known. Replace it with keras.layers.MultiHeadAttention, other "
-            f"layers or keras.ops, or give its 3D layer, which has the same weights: {instead}…}}"
-        )
-    passes_state = isinstance(operation, (layers.RNN, layers.Bidirectional))
-    return (
-        f"{'its steps are not the slices of a volume' if passes_state else 'no rule is known'}. To apply it to each "
-        f"slice, convert with axis=0 and {instead}keras.layers.TimeDistributed({name}.from_config(layer.get_config()), "
-        "name=layer.name)}; any 3D layer with the same weights is accepted"
-    )
+        found = _OPERATION
+    elif public in _LAYERS:
+        found = _LAYERS[public]
+    elif len(place.inputs) > 1:
+        found = _SEVERAL_INPUTS
+    else:
+        found = _STEPS if isinstance(operation, layers.RNN | layers.Bidirectional) else _UNKNOWN
+    layer = f"keras.layers.{public}" if public else type(operation).__name__
+    instead = f"counterparts={{{layer}: lambda layer: "
+    return f"{found.why}. {found.advice}".format(layer=layer, instead=instead)

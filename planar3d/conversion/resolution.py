@@ -56,31 +56,28 @@ def reduction_behind(operation: Any, taken: Iterable[Reduction], output: Any, ax
     return max(known) * stride_of(operation)
 
 
-def depth_factors(network: keras.Model, depth_pooling: str | Sequence[int]) -> dict[int, int]:
+def depth_factors(network: keras.Model, depth_pooling: str | Sequence[int]) -> tuple[dict[int, int], set[int]]:
     """The factor by which each resolution-changing use of a layer divides (or multiplies) depth, by the node's id.
 
     Args:
         depth_pooling: `"keep"`, by 1; `"match"`, as rows; or a list of factors, one for each level at which rows are
             reduced, finest first.
 
+    Returns:
+        The factors; and the nodes, by id, whose rows are reduced and whose depth may be too.
+
     Raises:
-        ConversionError: the list has another length; a layer with weights, or in a nested network, is used at levels
-            with different factors; or a level is resized to any size.
+        ConversionError: the list has another length; or a layer with weights, or in a nested network, is used at levels
+            with different factors.
     """
     spans: defaultdict[Any, set[tuple[Fraction, Fraction]]] = defaultdict(set)
+    reduced: set[int] = set()
 
     def visit(name: str, node: Any, taken: list[Reduction]) -> list[Reduction]:
         stride = stride_of(node.operation)
         given = [reduction_behind(node.operation, taken, output, 3) for output in node.outputs]
-        if (
-            type(node.operation) is layers.Resizing
-            and given != [1]
-            and not (isinstance(depth_pooling, str) and depth_pooling == "keep")
-        ):
-            raise ConversionError(
-                f"{name} (Resizing) resizes rows and columns that are already reduced, and would leave depth as it is; "
-                "replace it with UpSampling2D, or convert with depth_pooling='keep'."
-            )
+        if given != [1]:
+            reduced.add(id(node))
         if stride != 1 and given[0] is not None:
             before = given[0] / stride
             spans[node].add((min(before, given[0]), max(before, given[0])))  # the finer one first
@@ -90,9 +87,10 @@ def depth_factors(network: keras.Model, depth_pooling: str | Sequence[int]) -> d
     if isinstance(depth_pooling, str) or not isinstance(depth_pooling, Sequence | np.ndarray):
         if depth_pooling not in ("keep", "match"):
             raise ConversionError(f"depth_pooling={depth_pooling!r}: 'keep', 'match' or a list of factors is needed.")
-        matching = depth_pooling == "match"
+        if depth_pooling == "keep":
+            return {}, set()
         strides = {node: stride_of(node.operation) for node in spans}
-        return {id(node): int(max(stride, 1 / stride)) if matching else 1 for node, stride in strides.items()}
+        return {id(node): int(max(stride, 1 / stride)) for node, stride in strides.items()}, reduced
     levels = sorted({fine for node, ends in spans.items() if stride_of(node.operation) > 1 for fine, _ in ends})
     factors: list[Any] = list(depth_pooling)
     if len(factors) != len(levels) or not all(map(is_whole, factors)) or None in factors:
@@ -114,7 +112,7 @@ def depth_factors(network: keras.Model, depth_pooling: str | Sequence[int]) -> d
                 "differently; give them the same factor."
             )
         found[id(node)] = across.pop()
-    return found
+    return found, reduced
 
 
 def _in_plane(sizes: Sequence[int]) -> int:
