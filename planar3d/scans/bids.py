@@ -11,7 +11,7 @@ from planar3d.errors import Planar3DError, ScanError
 from planar3d.files import parse_json, write_csv, write_json, write_text
 from planar3d.scans.image_files import files_within, is_scan, stem, suffix, why_unusable, without_copies
 from planar3d.scans.labels import Labels, names_of_labels
-from planar3d.scans.outputs import BIDS, Outputs
+from planar3d.scans.outputs import Outputs
 
 DESCRIPTION = "dataset_description.json"
 NOT_RAW = {"derivatives", "sourcedata", "code"}
@@ -82,7 +82,7 @@ def derivative_names(dataset: Path, scan: Path, out: Path, several: bool = False
     label, mask = ("seg-targets", "dseg") if several else ("label-lesion", "mask")
     place, figures = within.parent / entities(scan), Path(within.parts[0], "figures", entities(scan))
     parts = {"entities": place, "beside": f"{place}_{label}", "figures": f"{figures}_{label}", "mask": mask}
-    return Outputs.within(out, BIDS, **parts)
+    return Outputs.within(out, "bids", **parts)
 
 
 def entities(scan: Path) -> str:

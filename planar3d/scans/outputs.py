@@ -3,9 +3,9 @@
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_type_hints
+from typing import TYPE_CHECKING, Any
 
 from planar3d.errors import ScanError
 from planar3d.scans.dicom import DicomSeries
@@ -15,35 +15,37 @@ from planar3d.scans.tables import folded
 if TYPE_CHECKING:
     from planar3d.scans.inputs import ScanInput
 
-PLAIN, BIDS = 0, 1  # kinds of names
+
+def named(plain: str, bids: str) -> Any:
+    """A file with the pattern of its plain name and of that in a BIDS data set of derivatives."""
+    return field(metadata={"plain": plain, "bids": bids})
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """The files of one scan, each with the patterns of its plain name and of that in a BIDS data set of derivatives."""
+    """The files of one scan."""
 
-    record: Annotated[Path, "{name}.json", "{beside}_{mask}.json"]  # JSON; in a BIDS data set the sidecar of the mask
-    mask: Annotated[Path, "{name}_mask.nii.gz", "{beside}_{mask}.nii.gz"]  # on the scan's own grid
-    probability: Annotated[Path, "{name}_probability.nii.gz", "{beside}_probseg.nii.gz"]  # of lesion, on that grid
-    lesions: Annotated[Path, "{name}_lesions.csv", "{beside}_lesions.tsv"]  # a table with one line per lesion
-    overlay: Annotated[Path, "{name}_overlay.png", "{figures}_overlay.png"]  # a picture
-    report: Annotated[Path, "{name}_report.html", "{figures}_report.html"]  # a page
-    dicom_seg: Annotated[Path, "{name}_seg.dcm", "{beside}_seg.dcm"]  # the lesions as a DICOM Segmentation object
-    dicom_sr: Annotated[Path, "{name}_sr.dcm", "{beside}_sr.dcm"]  # count and volumes as a DICOM structured report
+    record: Path = named("{name}.json", "{beside}_{mask}.json")  # JSON; in a BIDS data set the sidecar of the mask
+    mask: Path = named("{name}_mask.nii.gz", "{beside}_{mask}.nii.gz")  # on the scan's own grid
+    probability: Path = named("{name}_probability.nii.gz", "{beside}_probseg.nii.gz")  # of lesion, on that grid
+    lesions: Path = named("{name}_lesions.csv", "{beside}_lesions.tsv")  # a table with one line per lesion
+    overlay: Path = named("{name}_overlay.png", "{figures}_overlay.png")  # a picture
+    report: Path = named("{name}_report.html", "{figures}_report.html")  # a page
+    dicom_seg: Path = named("{name}_seg.dcm", "{beside}_seg.dcm")  # the lesions as a DICOM Segmentation object
+    dicom_sr: Path = named("{name}_sr.dcm", "{beside}_sr.dcm")  # count and volumes as a DICOM structured report
     # Names and colours of its labels for ITK-SNAP, FSLeyes and FreeView.
-    label_tables: Annotated[Path, "{name}_mask_itksnap.txt", "{beside}_{mask}_itksnap.txt"]
-    fsleyes: Annotated[Path, "{name}_mask_fsleyes.lut", "{beside}_{mask}_fsleyes.lut"]
-    freeview: Annotated[Path, "{name}_mask_freeview.txt", "{beside}_{mask}_freeview.txt"]
+    label_tables: Path = named("{name}_mask_itksnap.txt", "{beside}_{mask}_itksnap.txt")
+    fsleyes: Path = named("{name}_mask_fsleyes.lut", "{beside}_{mask}_fsleyes.lut")
+    freeview: Path = named("{name}_mask_freeview.txt", "{beside}_{mask}_freeview.txt")
     # The mask in the scan's own format; the mask itself where that is NIfTI or DICOM.
-    same_format: Annotated[Path, "{name}_mask{own}", "{beside}_{mask}.nii.gz"]
+    same_format: Path = named("{name}_mask{own}", "{beside}_{mask}.nii.gz")
     # The number of the lesion that each voxel is of, on the scan's own grid.
-    instances: Annotated[Path, "{name}_instances.nii.gz", "{entities}_seg-lesions_dseg.nii.gz"]
+    instances: Path = named("{name}_instances.nii.gz", "{entities}_seg-lesions_dseg.nii.gz")
 
     @classmethod
-    def within(cls, folder: Path, kind: int, **parts: object) -> "Outputs":
-        """The places in a folder by one kind of pattern, with these parts."""
-        patterns = {name: each.__metadata__[kind] for name, each in get_type_hints(cls, include_extras=True).items()}
-        return cls(**{name: folder / pattern.format(**parts) for name, pattern in patterns.items()})
+    def within(cls, folder: Path, kind: str, **parts: object) -> "Outputs":
+        """The places in a folder by the `plain` or `bids` patterns, with these parts."""
+        return cls(**{each.name: folder / each.metadata[kind].format(**parts) for each in fields(cls)})
 
     def moved(self, folder: Path, to: Path) -> "Outputs":
         """The same places in the folder `to` as in `folder`."""
@@ -52,7 +54,7 @@ class Outputs:
 
 def plain_names(name: str, out: Path, own: str = ".nii.gz") -> Outputs:
     """The outputs of a scan of that name in the folder `out`; `own` is the ending of a mask in its format."""
-    return Outputs.within(out, PLAIN, name=name, own=own)
+    return Outputs.within(out, "plain", name=name, own=own)
 
 
 def series_name(series: DicomSeries) -> str:
