@@ -1,70 +1,61 @@
 """Why a layer without a rule of conversion is refused, and what its user can do."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from keras import layers
 
 from planar3d.conversion.place import Place
 
-
-class _Refusal(NamedTuple):
-    """A reason and an advice; `{layer}` is the layer's class in Python, `{instead}` begins a dictionary of it."""
-
-    why: str
-    advice: str
-
-
-_BY_SLICE = (
-    "To apply it to each slice, convert with axis=0 and {instead}keras.layers.TimeDistributed({layer}.from_config("
-    "layer.get_config()), name=layer.name)}}; any 3D layer with the same weights is accepted"
-)
-_OPERATION = _Refusal(
+# Reasons and advice; `{layer}` is the layer's class in Python, and `{instead}` begins a dictionary of its counterpart.
+_OPERATION = (
     "no rule is known",
-    "Replace it with layers or other keras.ops: Resizing and UpSampling2D resize, ZeroPadding2D pads, "
-    "MaxPooling2D pools",
+    "Replace it with layers or other keras.ops: Resizing and UpSampling2D resize, ZeroPadding2D pads, MaxPooling2D "
+    "pools",
 )
-_RANDOM = _Refusal(
+_RANDOM = (
     "it changes images at random in training, each slice differently",
     "Leave it out with {instead}keras.layers.Identity(name=layer.name)}}, and augment volumes before they enter the "
     "network",
 )
-_SEVERAL_INPUTS = _Refusal(
-    "it combines several inputs, and no rule is known",
-    "Replace it with keras.layers.MultiHeadAttention, other layers or keras.ops, or give its 3D layer, which has the "
-    "same weights: {instead}…}}",
-)
-_STEPS = _Refusal("its steps are not the slices of a volume", _BY_SLICE)
-_UNKNOWN = _Refusal("no rule is known", _BY_SLICE)
 _LAYERS = {
     **{
         name: _RANDOM
         for name in vars(layers)
         if name.startswith(("AugMix", "CutMix", "MixUp", "Rand")) and name != "RandomCrop"
     },
-    "Lambda": _Refusal(
+    "Lambda": (
         "its function is code that may treat a volume differently",
         "If it treats each value alone, convert with {instead}keras.layers.Lambda(layer.function, name=layer.name)}}; "
         "else replace it with layers or keras.ops",
     ),
-    "SpectralNormalization": _Refusal(
+    "SpectralNormalization": (
         "it only changes the kernel of another layer, in training",
         "Convert the network with that layer: keras.models.clone_model(network, clone_function=lambda layer: "
         "layer.layer if isinstance(layer, {layer}) else layer)",
     ),
 }
+_SEVERAL_INPUTS = (
+    "it combines several inputs, and no rule is known",
+    "Replace it with keras.layers.MultiHeadAttention, other layers or keras.ops, or give its 3D layer, which has the "
+    "same weights: {instead}…}}",
+)
+_BY_SLICE = (
+    "To apply it to each slice, convert with axis=0 and {instead}keras.layers.TimeDistributed({layer}.from_config("
+    "layer.get_config()), name=layer.name)}}; any 3D layer with the same weights is accepted"
+)
 
 
 def refusal(operation: Any, place: Place) -> str:
     """The reason and the advice, to follow the layer's name and type."""
     public = next((name for name, each in vars(layers).items() if each is type(operation)), "")
     if not isinstance(operation, layers.Layer):
-        found = _OPERATION
+        why, advice = _OPERATION
     elif public in _LAYERS:
-        found = _LAYERS[public]
+        why, advice = _LAYERS[public]
     elif len(place.inputs) > 1:
-        found = _SEVERAL_INPUTS
+        why, advice = _SEVERAL_INPUTS
     else:
-        found = _STEPS if isinstance(operation, layers.RNN | layers.Bidirectional) else _UNKNOWN
+        in_steps = isinstance(operation, layers.RNN | layers.Bidirectional)
+        why, advice = "its steps are not the slices of a volume" if in_steps else "no rule is known", _BY_SLICE
     layer = f"keras.layers.{public}" if public else type(operation).__name__
-    instead = f"counterparts={{{layer}: lambda layer: "
-    return f"{found.why}. {found.advice}".format(layer=layer, instead=instead)
+    return f"{why}. {advice}".format(layer=layer, instead=f"counterparts={{{layer}: lambda layer: ")

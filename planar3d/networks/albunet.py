@@ -8,12 +8,11 @@ from keras import layers
 
 from planar3d.conversion.convert import convert
 from planar3d.networks.architecture import Architecture, check_input_shape, groups_by_prefix, own_arguments
-from planar3d.networks.decoders import convolved, output_layer
+from planar3d.networks.decoders import HEAD, convolved, output_layer
 from planar3d.networks.encoder_weights import EncoderWeights, fill_flat, known_source, with_weights
 from planar3d.networks.resnet import ResNet34, with_random_biases
 
 DIVISORS = (1, 32, 32)
-HEAD = "final"
 _IMAGENET = "resnet34-b627a593.pth"
 _SOURCE = known_source("ResNet-34, He et al. 2016; ImageNet weights of torchvision", _IMAGENET)
 # The last tensor of each stage of ResNet-34, finest first; there is no skip from half the resolution.
@@ -77,7 +76,7 @@ def AlbuNet(
     x = along_depth(x, 64, "depth3")
     x = _convolved(_up([x], 64, 16, "dec1"), 16, "dec0")
     x = along_depth(x, 16, "depth4")
-    outputs = output_layer(classes, 1, activation, HEAD)(x)
+    outputs = output_layer(classes, 1, activation)(x)
     return with_weights(keras.Model(encoder.input, outputs, name=name), weights)
 
 

@@ -13,6 +13,7 @@ from keras import layers
 from planar3d.networks.resnet import NORMALIZATION
 from planar3d.sections import check_choice, whole
 
+HEAD = "final"  # name of the last convolution
 Norm = Literal["batch", "instance"]
 # With torch's defaults; "instance" normalizes each channel of a sample separately, with scale and offset.
 _NORMS: dict[str, Callable[..., keras.Layer]] = {
@@ -78,7 +79,7 @@ def output_layer(
     channels: int,
     kernel_size: int,
     activation: str,
-    name: str,
+    name: str = HEAD,
     convolution: type[keras.Layer] = layers.Conv3D,
     **settings: Any,
 ) -> keras.Layer:

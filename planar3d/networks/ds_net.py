@@ -10,12 +10,11 @@ from keras import layers
 from planar3d.conversion.convert import convert
 from planar3d.graph.reach import halves
 from planar3d.networks.architecture import Architecture, check_depth, check_input_shape, groups_by_prefix, own_arguments
-from planar3d.networks.decoders import convolved, decoded, output_layer
+from planar3d.networks.decoders import HEAD, convolved, decoded, output_layer
 from planar3d.networks.efficientnet import SKIPS, noisy_student, noisy_student_encoder
 from planar3d.networks.encoder_weights import EncoderWeights, with_weights
 from planar3d.networks.settings import DSNetSettings
 
-HEAD = "final"
 SLICES, MAPS = 3, 4  # of the reduced volume: red, green and blue of four images
 _DIVISORS = (1, 32, 32)
 _UP_FILTERS = (256, 128, 64, 32, 16)  # of the 2D decoder's levels, coarsest first
@@ -109,7 +108,7 @@ def DSNet(
         x = layers.Concatenate(name=f"{restored}_concat")([_of_depth(x, skip.shape[1], restored), skip])
         for number in range(own.convolutions):
             x = _convolved(x, own.filters[level], f"{restored}_{number + 1}")
-    x = output_layer(outputs, 3, activation, HEAD, padding="same")(x)
+    x = output_layer(outputs, 3, activation, padding="same")(x)
     return with_weights(keras.Model(inputs, x, name=name), weights)
 
 

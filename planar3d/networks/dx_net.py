@@ -7,12 +7,11 @@ from keras import layers
 
 from planar3d.conversion.convert import convert
 from planar3d.networks.architecture import Architecture, check_input_shape, groups_by_prefix, own_arguments
-from planar3d.networks.decoders import Norm, convolved, decoded, output_layer
+from planar3d.networks.decoders import HEAD, Norm, convolved, decoded, output_layer
 from planar3d.networks.efficientnet import SKIPS, noisy_student, noisy_student_encoder
 from planar3d.networks.encoder_weights import EncoderWeights, with_weights
 from planar3d.sections import check_choice
 
-HEAD = "final"
 _DIVISORS = (32, 32, 32)
 _FILTERS = (256, 128, 64, 32, 16)  # of the decoder's levels, coarsest first
 
@@ -72,7 +71,7 @@ def DXNet(
         kernel.assign(keras.initializers.RandomNormal(stddev=1.0)(kernel.shape))
     skips = [*(encoder.get_layer(skip).output for skip in SKIPS["b0"]), full]
     x = decoded(encoder.output, skips, _FILTERS, transposed=True, norm=norm)
-    x = output_layer(outputs, 3, activation, HEAD, padding="same")(x)
+    x = output_layer(outputs, 3, activation, padding="same")(x)
     return with_weights(keras.Model(inputs, x, name=name), weights)
 
 

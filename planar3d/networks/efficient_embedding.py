@@ -10,13 +10,12 @@ from keras import layers
 
 from planar3d.conversion.convert import convert
 from planar3d.networks.architecture import Architecture, check_depth, check_input_shape, groups_by_prefix, own_arguments
-from planar3d.networks.decoders import output_layer
+from planar3d.networks.decoders import HEAD, output_layer
 from planar3d.networks.efficientnet import EfficientNet
 from planar3d.networks.encoder_weights import EncoderWeights, fill_flat, known_source, with_weights
 from planar3d.networks.settings import EfficientEmbeddingSettings
 from planar3d.transfer.torch_weights import IMAGENET_MEAN, IMAGENET_STD
 
-HEAD = "final"
 SLICES = 3  # of the reduced volume: red, green and blue
 _IMAGENET = "efficientnetb0_notop.h5"
 _SOURCE = known_source("EfficientNet-B0, Tan & Le 2019; ImageNet weights of Keras", _IMAGENET)
@@ -95,7 +94,7 @@ def EfficientEmbedding(
         x = layers.Add(name=f"{restored}_add")([x, skips[level]])
         x = _residual(x, filters[level], restored)
     x = layers.Conv3D(filters[0], 3, padding="same", name="restore_conv")(x)
-    x = output_layer(outputs, 1, activation, HEAD)(x)
+    x = output_layer(outputs, 1, activation)(x)
     return with_weights(keras.Model(inputs, x, name=name), weights)
 
 

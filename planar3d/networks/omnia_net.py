@@ -10,14 +10,13 @@ from keras import layers
 from planar3d.conversion.channels import fitted
 from planar3d.conversion.convert import convert
 from planar3d.networks.architecture import Architecture, check_input_shape, groups_by_prefix, own_arguments
-from planar3d.networks.decoders import convolved, output_layer
+from planar3d.networks.decoders import HEAD, convolved, output_layer
 from planar3d.networks.efficientnet import COARSEST, SKIPS, EfficientNet, noisy_student, noisy_student_encoder
 from planar3d.networks.encoder_weights import EncoderWeights, with_weights
 from planar3d.networks.resnet import NORMALIZATION
 from planar3d.sections import check_choice
 
 DIVISORS = (1, 32, 32)
-HEAD = "final"
 _FULL, _DECODER = "full", "up"  # prefixes of these layers' names
 _FILTERS = (256, 128, 64, 32, 16)  # of the decoder, coarsest level first
 
@@ -78,7 +77,7 @@ def OmniaNet(
         x = layers.Concatenate(name=f"{_DECODER}{level}_concat")([x, skip])
         for number in (1, 2):
             x = convolved(x, filters, f"{_DECODER}{level}_{number}", activation="relu")
-    x = output_layer(classes, 3, activation, HEAD, layers.Conv2D, padding="same")(x)
+    x = output_layer(classes, 3, activation, convolution=layers.Conv2D, padding="same")(x)
     network = keras.Model(inputs, x, name=name)
     if volumes:
         network = convert(network, depth=input_shape[0], name=name)

@@ -39,19 +39,16 @@ def records_within(folder: Path, damaged: dict[str, str] | None = None) -> Itera
         damaged: gets, by path, why files that may be records cannot be used.
     """
     found = list(all_records_within(folder, damaged))
-    named = [_place_and_name(*one) for one in found]
+    named = []
+    for file, record in found:
+        place, name = os.path.split(record["scan"].get("path") or file)
+        named.append((place, (name, record["scan"].get("sha256"))))  # another file at its place is another scan
     times = Counter(name for _, name in named)
     # A copy elsewhere is another scan. A link to a folder is followed, but not one to a file: git-annex keeps copies of
     # a scan as links to one file. On a network drive it is slow to follow links, so only those in question are.
     scans = [(os.path.realpath(place) if times[name] > 1 else place, name) for place, name in named]
     newest = dict(sorted(zip(scans, found, strict=True), key=lambda pair: pair[1][1].get("date", "")))
     yield from (one for scan, one in zip(scans, found, strict=True) if newest[scan] is one)
-
-
-def _place_and_name(file: Path, record: Mapping[str, Any]) -> tuple[str, tuple[str, Any]]:
-    """The folder of a record's scan, and its name and digest, as another file at its place is another scan."""
-    place, name = os.path.split(record["scan"].get("path") or file)
-    return place, (name, record["scan"].get("sha256"))
 
 
 def all_records_within(folder: Path, damaged: dict[str, str] | None = None) -> Iterator[tuple[Path, dict[str, Any]]]:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from itertools import groupby
@@ -101,17 +102,16 @@ def _own_cells(
     known = {scan.group for scan in results.scans}
     if statistic not in _STATISTICS or not known.issuperset(groups) or not set(besides) <= set(results.targets):
         return cells
-    for heading, scored in printed["columns"].items():
-        if scored and scored[0] in results.targets:
-            target, measure, *ends = scored
-            by_scan: dict[tuple[int, str], list[float]] = {}
-            for of in (target, *besides):
-                for s in results.on(grid, of):
-                    if s.group in (groups or (s.group,)) and s.scan.endswith(tuple(ends) or ""):
-                        by_scan.setdefault((s.fold, s.scan), []).append(s.values[measure])
-            if by_scan:
-                values = [summarize(each).mean for each in by_scan.values()]
-                cells[heading] = _STATISTICS[statistic](values, ALL_MEASURES[measure].digits)
+    compared = [(heading, *scored) for heading, scored in printed["columns"].items() if scored]
+    for heading, target, measure, *ends in compared:
+        by_scan = defaultdict[tuple[int, str], list[float]](list)
+        for of in (target, *besides) if target in results.targets else ():
+            for scan in results.on(grid, of):
+                if scan.group in (groups or (scan.group,)) and scan.scan.endswith(tuple(ends) or ""):
+                    by_scan[scan.fold, scan.scan].append(scan.values[measure])
+        if by_scan:
+            values = [summarize(each).mean for each in by_scan.values()]
+            cells[heading] = _STATISTICS[statistic](values, ALL_MEASURES[measure].digits)
     return cells
 
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
-from scipy import ndimage
 
 from planar3d.errors import ScanError
 from planar3d.scans.geometry import Geometry, in_view
+from planar3d.scans.head import box_of
 from planar3d.scans.preparation.prepared import HEAD_MM, Preparation, Prepared, in_words
 from planar3d.scans.volume import Scan
 from planar3d.sections import Rule, plausible
@@ -95,7 +95,7 @@ class NonZeroBox(Standardized):
     grid = "cropped to the voxels that are non-zero in any image, not resampled"
 
     def geometry(self, whole: Geometry, brain: np.ndarray) -> Geometry:
-        (box,) = ndimage.find_objects(brain.view(np.uint8))
+        box = box_of(brain)
         return replace(whole, prepared=tuple(n.stop - n.start for n in box), offset=tuple(n.start for n in box))
 
     def slices(self, depth: int) -> int:

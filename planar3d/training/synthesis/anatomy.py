@@ -15,6 +15,7 @@ from scipy.spatial.transform import Rotation
 from planar3d.errors import DatasetError, ScanError, untrusted
 from planar3d.files import written_beside
 from planar3d.scans.checks import are_labels
+from planar3d.scans.head import box_of
 from planar3d.scans.volume import Scan, read_volume
 from planar3d.wording import listed
 
@@ -105,9 +106,9 @@ class Anatomy(Stored):
     name: str = ""  # of the map
 
     @cached_property
-    def brain(self) -> tuple[slice, slice, slice]:
+    def brain(self) -> tuple[slice, ...]:
         """The box of the brain."""
-        return ndimage.find_objects(BRAIN[self.labels].view(np.uint8))[0]
+        return box_of(BRAIN[self.labels])
 
     @cached_property
     def template(self) -> np.ndarray:
@@ -135,12 +136,8 @@ class Anatomy(Stored):
     def from_ventricles(self) -> tuple[tuple[slice, ...], np.ndarray]:
         """A box 14 mm around the lateral ventricles, and the distance from them in it in mm, float32."""
         ventricles = self.labels == TISSUES.index("ventricle")
-        boxes = ndimage.find_objects(ventricles.view(np.uint8))
-        inside = boxes[0] if boxes else (slice(0, 1),) * 3
-        box = tuple(
-            slice(max(0, part.start - 14), min(n, part.stop + 14))
-            for part, n in zip(inside, ventricles.shape, strict=True)
-        )
+        inside = zip(box_of(ventricles), ventricles.shape, strict=True)
+        box = tuple(slice(max(0, part.start - 14), min(n, part.stop + 14)) for part, n in inside)
         return box, _distance_from(ventricles[box])
 
     @cached_property
@@ -187,7 +184,7 @@ def read_anatomy(path: str | Path) -> Anatomy:
     if not len(brain):
         raise ScanError(f"{path} shows no brain; a label map of a head is needed. Name another file.")
     tissues[:, :, : max(0, brain[0] - round(_NECK))] = 0
-    box = ndimage.find_objects((tissues > 0).view(np.uint8))[0]
+    box = box_of(tissues > 0)
     moved = np.eye(4)
     moved[:3, 3] = [part.start for part in box]
     return Anatomy(_told_apart(tissues[box], found[box]), image.affine @ moved, path.name.split(".")[0])
