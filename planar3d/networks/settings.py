@@ -14,10 +14,11 @@ MappingName = Literal["planar", "zero", "average", "scale", "repeat", "acs", "ac
 _NUMBERS = Rule(lambda v: bool(v) and min(v) > 0, "numbers greater than 0 are needed, one for each level")
 
 
+@dataclass(frozen=True)
 class Network(Section):
     """Arguments of a network; every network has initial weights for its encoder."""
 
-    encoder_weights: str
+    encoder_weights: str = "imagenet"  # or "none", or a file
 
     @property
     def begins_with(self) -> str | None:
@@ -32,7 +33,6 @@ class PlanarResUNetSettings(Network):
     name = "planar-resunet"
 
     encoder: str = "vgg16"  # one of networks/encoders.py
-    encoder_weights: str = "imagenet"  # or "none", or a file
     encoder_range: Literal["unit", "imagenet"] = "unit"  # "imagenet": inputs and weights are matched
     mapping: MappingName = "planar"  # mapping of the encoder's 2D kernels to 3D
     alpha: Annotated[tuple[float, ...], _SHARES] = (0.25, 0.5, 0.25)  # factors of the slices, with mapping=scale
@@ -47,7 +47,6 @@ class AlbuNetSettings(Network):
 
     name = "albunet"
 
-    encoder_weights: str = "imagenet"  # or "none", or a file
     depth_layers: bool = True  # the four convolutions that combine slices
     encoder_bias: bool = False  # add random biases to the encoder's convolutions
 
@@ -58,7 +57,6 @@ class EfficientEmbeddingSettings(Network):
 
     name = "efficient-embedding"
 
-    encoder_weights: str = "imagenet"  # or "none", or a file
     factors: Annotated[tuple[int, ...], _NUMBERS] = (3, 3, 4)  # successive factors that reduce depth to three slices
     encoder_range: Literal["unit", "grey levels"] = "unit"  # "grey levels": slices are read as 0 to 255
 
@@ -69,7 +67,6 @@ class DSNetSettings(Network):
 
     name = "ds-net"
 
-    encoder_weights: str = "imagenet"  # or "none", or a file
     factors: Annotated[tuple[int, ...], _NUMBERS] = (3, 2, 2, 4)  # successive factors that reduce depth to three slices
     filters: Annotated[tuple[int, ...], _NUMBERS] = (16, 32, 48, 96)  # filters of the 3D levels, outermost first
     up_kernels: tuple[int, ...] = (4, 3, 2, 5)  # depths of transposed convolutions; none: nearest
@@ -97,7 +94,6 @@ class OmniaNetSettings(Network):
     name = "omnia-net"
 
     encoder: Literal["b0", "b4"] = "b0"  # variant of EfficientNet
-    encoder_weights: str = "imagenet"  # or "none", or a file
     encoder_padding: Literal["symmetric", "same"] = "same"  # of strided convolutions; weights expect "same"
     encoder_epsilon: Annotated[float, POSITIVE] = 1e-3  # of the encoder's normalization, as its weights expect
     stem: Literal["fitted", "normal"] = "fitted"  # first kernel: spread over 16 inputs, or random
@@ -109,7 +105,6 @@ class DXNetSettings(Network):
 
     name = "dx-net"
 
-    encoder_weights: str = "imagenet"  # or "none", or a file
     norm: Literal["instance", "batch"] = "instance"  # kind of normalization
     encoder_padding: Literal["symmetric", "same"] = "symmetric"  # as for DS-Net
     encoder_epsilon: Annotated[float, POSITIVE] = 1e-5  # as for DS-Net

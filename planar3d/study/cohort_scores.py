@@ -97,9 +97,7 @@ def mean_scores(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     for target in dict.fromkeys(row["target"] for row in rows):
         scores = [row for row in rows if row["target"] == target]
         lines.append(f"{target}, mean ± standard deviation over {counted(scores, 'scan')}")
-        lines += [
-            f"{name:24s} {summarize((row[name] for row in scores if name in row), measure.digits)}"
-            for name, measure in ALL_MEASURES.items()
-            if any(name in row for row in scores)
-        ]
+        for name, measure in ALL_MEASURES.items():
+            if values := [row[name] for row in scores if name in row]:
+                lines.append(f"{name:24s} {summarize(values, measure.digits)}")
     return lines

@@ -20,14 +20,11 @@ from planar3d.scans.volume import Scan
 
 # Elements that the standard requires, if only empty, and that anonymizers remove.
 _MAY_BE_EMPTY = (
-    *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID"),
-    *("AccessionNumber", "ReferringPhysicianName"),
+    "PatientID PatientName PatientBirthDate PatientSex StudyDate StudyTime StudyID AccessionNumber "
+    "ReferringPhysicianName"
 )
 # Elements that must not be empty: highdicom has a default, or a message, only for absent ones.
-_NEVER_EMPTY = (
-    *("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID", "FrameOfReferenceUID"),
-    "LossyImageCompression",
-)
+_NEVER_EMPTY = "StudyInstanceUID SeriesInstanceUID SOPInstanceUID SOPClassUID FrameOfReferenceUID LossyImageCompression"
 _AFTER = 1000  # added to the images' series number for the segmentation's series
 _ONE_SET, _UTF_8 = "ISO_IR 1", "ISO_IR 192"  # the beginning of a single character set's name
 
@@ -142,10 +139,10 @@ def _complete(image: Any, model: str, between: float) -> None:
     if not (model.isascii() and str(image.get("SpecificCharacterSet", _UTF_8)).startswith(_ONE_SET)):
         image.decode()
         image.SpecificCharacterSet = _UTF_8
-    for keyword in _NEVER_EMPTY:
+    for keyword in _NEVER_EMPTY.split():
         if not image.get(keyword, True):
             delattr(image, keyword)
-    for keyword in _MAY_BE_EMPTY:
+    for keyword in _MAY_BE_EMPTY.split():
         try:
             if value := image.get(keyword):
                 kinds.get(keyword, str)(value)

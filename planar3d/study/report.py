@@ -1,7 +1,8 @@
 """The report of a run: tables 2 and 3, learning curves, box plots, and every test scan with its lesions outlined."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from urllib.parse import quote
 
@@ -9,13 +10,13 @@ from planar3d.errors import RunError, ScanError
 from planar3d.evaluation.charts import LESION_BOXES, box_plots, learning_curves
 from planar3d.evaluation.figures import overlay
 from planar3d.evaluation.published import ALL, TABLE_2
-from planar3d.evaluation.scores import MEASURES, Measure
+from planar3d.evaluation.scores import MEASURES
 from planar3d.extras import check_study_extra
 from planar3d.files import remove_temporaries
 from planar3d.locks import locked
 from planar3d.progress import Notify, tell
 from planar3d.study.page import as_text, picture_url, write_page
-from planar3d.study.results import GRIDS, Results, ScanScores, read_maps, read_results
+from planar3d.study.results import GRIDS, Results, read_maps, read_results
 from planar3d.study.run_folder import open_run
 from planar3d.study.tables import all_tables, are_the_challenges, write_tables
 from planar3d.wording import counted, score_text
@@ -59,12 +60,7 @@ def write_report(run: str | Path, notify: Notify = tell) -> Results:
             curves=curves,
             overlays=overlays,
             linked=linked,
-            scans=[
-                (f"{target}, {label}" if len(results.targets) > 1 else label, _scan_lines(found, results.measures))
-                for target in results.targets
-                for label, found in ((results.grid_label(grid), results.on(grid, target)) for grid in GRIDS)
-                if found
-            ],
+            scans=list(_scan_tables(results)),
             scan_header=["scan", "center", "fold", *(measure.heading for measure in results.measures.values())],
             conditions={
                 "Data": as_text({**results.run.data, "scans": len(results.run.cases)}),
@@ -131,8 +127,12 @@ def _overlays(results: Results) -> tuple[Pictures, Pictures, list[str]]:
     return pictures, linked, skipped
 
 
-def _scan_lines(scans: list[ScanScores], measures: Mapping[str, Measure]) -> list[list[str]]:
-    return [
-        [scan.scan, scan.center, str(scan.fold), *(score_text(scan.values[n], m.digits) for n, m in measures.items())]
-        for scan in sorted(scans, key=lambda scan: (scan.center, scan.scan, scan.fold))
-    ]
+def _scan_tables(results: Results) -> Iterator[tuple[str, list[list[str]]]]:
+    """A table of every test scan for each target and grid, with its caption."""
+    for target, grid in product(results.targets, GRIDS):
+        label, lines = results.grid_label(grid), []
+        for scan in sorted(results.on(grid, target), key=lambda scan: (scan.center, scan.scan, scan.fold)):
+            scores = [score_text(scan.values[name], measure.digits) for name, measure in results.measures.items()]
+            lines.append([scan.scan, scan.center, str(scan.fold), *scores])
+        if lines:
+            yield f"{target}, {label}" if len(results.targets) > 1 else label, lines

@@ -17,6 +17,12 @@ from planar3d.study.table_format import MISSING, OVER_SCANS, Row, Table, heading
 # Tables over several cases, by the set of measures.
 _BESIDES: dict[str, Callable[[Results], Table]] = {"camus": ejection_table}
 
+# Of table 2, what is side by side: the labels of the published row and of this run's, from a measure and a grid.
+_SIDES = (
+    ("", "{}, published", "{}, {}"),
+    (", over folds", "{}, published", "{}, {}, over folds"),
+    (", fold 1", "{}, fold 1, published", "{}, fold 1, {}"),
+)
 _TEXTS = ("", "kind")  # headers of columns without figures
 _LEAST_NAME = 12  # characters of a row's name in a terminal
 
@@ -52,18 +58,12 @@ def table_3(results: Results) -> Table:
         Row(system, {"dice": dice, "sensitivity": sensitivity}, kind=kind)
         for system, (kind, dice, sensitivity) in published.TABLE_3.items()
     ]
-    spreads: dict[str, Callable[[Sequence[ScanScores], str], Summary]] = {"scans": _over_scans, "folds": _over_folds}
-    ours = [
-        Row(
-            f"This run, {results.grid_label(grid)}" + (", over folds" if over == "folds" else ""),
-            {measure: spread(results.on(grid), measure) for measure in ("dice", "sensitivity")},
-            grid=grid,
-            over=over,
-            kind=published.RAW,
-        )
-        for grid in GRIDS
-        for over, spread in spreads.items()
-    ]
+    ours = []
+    for grid in GRIDS:
+        for over, ending, spread in (("scans", "", _over_scans), ("folds", ", over folds", _over_folds)):
+            cells = {measure: spread(results.on(grid), measure) for measure in ("dice", "sensitivity")}
+            name = f"This run, {results.grid_label(grid)}{ending}"
+            ours.append(Row(name, cells, grid=grid, over=over, kind=published.RAW))
     place = 1 + list(published.TABLE_3).index(published.REPRODUCED)
     others = [*_left_out(results, ("dice", "sensitivity")), *_other_scans(results, of_fold_1=False)]
     notes = [*spread_notes(), f"The other rows: {published.CITATION}, table 3.", *others]
@@ -155,12 +155,9 @@ def side_by_side(table: Table, results: Results) -> list[tuple[str, ...]]:
     lines = [("", "published", *grids)]
     for measure in published.TABLE_2:
         label = MEASURES[measure].label
-        for what in ("", ", over folds", ", fold 1"):
-            printed = cells[f"{label}{what}, published"] if what == ", fold 1" else cells[f"{label}, published"]
-            ours = [
-                cells.get(f"{label}{what}, {grid}" if what == ", fold 1" else f"{label}, {grid}{what}", {})
-                for grid in grids
-            ]
+        for what, theirs, own in _SIDES:
+            printed = cells[theirs.format(label)]
+            ours = [cells.get(own.format(label, grid), {}) for grid in grids]
             for column in (ALL,) if what == ", over folds" else table.columns:
                 line = [str(row.get(column, MISSING)) for row in (printed, *ours)]
                 if any(cell != str(MISSING) for cell in line):

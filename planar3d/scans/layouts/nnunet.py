@@ -37,34 +37,22 @@ class NnUNet(Layout):
         channels, ending = _channel_names(root, about), _ending(root, about)
         if not channels:
             return []
-        found: dict[str, list[Case]] = {place: [] for place in _LABELS}
         if "dataset" in about:
-            found["imagesTr"] = list(_listed(root, about, channels))
+            train, test = [*_listed(root, about, channels)], list[Case]()
         else:
-            numbered = re.compile(rf"(?P<id>.+)_(?P<channel>\d{{4}})(?i:{re.escape(ending)})")
-            for place, labels in _LABELS.items():
-                maps, images = _label_maps(root / labels, ending), defaultdict[str, dict[int, Path]](dict)
-                for path in files:
-                    if path.parent == root / place and (match := numbered.fullmatch(path.name)):
-                        images[match["id"]][int(match["channel"])] = path
-                if labelled and images and place == "imagesTr":
-                    # A label map without an image: the image is missing, or has another name.
-                    for case in maps:
-                        images.setdefault(case, {0: root / place / f"{case}_0000{ending}"})
-                for case, by_number in images.items():
-                    named = _by_name(root, case, by_number, channels)
-                    found[place].append(Case(case, named, maps.get(case, root / labels / f"{case}{ending}")))
-            said, count = about.get("numTraining"), len(found["imagesTr"])
-            if labelled and count and isinstance(said, int) and said != count:
+            train = _numbered(root, "imagesTr", files, channels, ending, labelled)
+            test = _numbered(root, "imagesTs", files, channels, ending, labelled=False)
+            said = about.get("numTraining")
+            if labelled and train and isinstance(said, int) and said != len(train):
                 warnings.warn(
                     f"{root / _DESCRIPTION} says numTraining {said}, but {root / 'imagesTr'} has "
-                    f"{counted(count, 'case')}. Check that no file is missing.",
+                    f"{counted(train, 'case')}. Check that no file is missing.",
                     Planar3DWarning,
                     stacklevel=2,
                 )
-        if not any(found.values()) and "channel_names" in about:
+        if not train and not test and "channel_names" in about:
             raise DatasetError(f"{folder} has no images named imagesTr/<ID>_0000{ending}, as {_DESCRIPTION} describes.")
-        return found["imagesTr"] if labelled and found["imagesTr"] else [*found["imagesTr"], *found["imagesTs"]]
+        return train if labelled and train else [*train, *test]
 
     def label_set(self, folder: Path, cases: Sequence[Case]) -> LabelSet | None:
         root = _root(folder)
@@ -155,10 +143,23 @@ def _listed(root: Path, about: Mapping[str, Any], channels: Sequence[str]) -> It
         yield Case(name, _by_name(root, name, paths, channels), _inside(root, labels))
 
 
-def _label_maps(folder: Path, ending: str) -> dict[str, Path]:
-    """The label maps of a folder by case."""
-    files = (path for path in folder.glob("[!.]*") if path.name.lower().endswith(ending.lower()))
-    return {path.name[: -len(ending)]: path for path in files}
+def _numbered(
+    root: Path, place: str, files: Sequence[Path], channels: Sequence[str], ending: str, labelled: bool
+) -> list[Case]:
+    """The cases of a folder of images that are named by case and channel."""
+    labels, images = root / _LABELS[place], defaultdict[str, dict[int, Path]](dict)
+    marked = (path for path in labels.glob("[!.]*") if path.name.lower().endswith(ending.lower()))
+    maps = {path.name[: -len(ending)]: path for path in marked}
+    numbered = re.compile(rf"(?P<id>.+)_(?P<channel>\d{{4}})(?i:{re.escape(ending)})")
+    for path in files:
+        if path.parent == root / place and (match := numbered.fullmatch(path.name)):
+            images[match["id"]][int(match["channel"])] = path
+    for case in maps if labelled and images else ():  # without an image: it is missing, or has another name
+        images.setdefault(case, {0: root / place / f"{case}_0000{ending}"})
+    return [
+        Case(case, _by_name(root, case, by_number, channels), maps.get(case, labels / f"{case}{ending}"))
+        for case, by_number in images.items()
+    ]
 
 
 def _by_name(root: Path, case: str, images: Mapping[int, Path], channels: Sequence[str]) -> dict[str, Path]:
