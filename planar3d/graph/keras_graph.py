@@ -182,15 +182,22 @@ def remembering_logits(tensors: Sequence[Any]) -> Any:
 
 
 @contextmanager
-def normalized_by(normalizing: Sequence[Any], moments: Callable[[Any, Sequence[int]], Any]) -> Iterator[None]:
-    """Make batch normalization compute mean and variance by `moments(inputs, axes)`."""
-    for layer in normalizing:
-        vars(layer)["_moments"] = lambda inputs, mask, axes=layer._reduction_axes: moments(inputs, axes)
+def calling(network: keras.Model, moments: Callable[..., Any], add_loss: Callable[[Any], None]) -> Iterator[None]:
+    """Make all layers add losses by `add_loss(losses)`, and batch normalization use `moments(inputs, axes)`.
+
+    The latter returns mean and variance.
+    """
+    layers = layers_within(network)
+    for layer in layers:
+        vars(layer)["add_loss"] = add_loss
+        if isinstance(layer, keras.layers.BatchNormalization):
+            vars(layer)["_moments"] = lambda inputs, mask, axes=layer._reduction_axes: moments(inputs, axes)
     try:
         yield
     finally:
-        for layer in normalizing:
-            del vars(layer)["_moments"]
+        for layer in layers:
+            del vars(layer)["add_loss"]
+            vars(layer).pop("_moments", None)
 
 
 @contextmanager

@@ -46,16 +46,56 @@ AHEAD = RECIPE.changed(optimizer=Nadam(clip_norm=0.1, lookahead_steps=2, epsilon
 HALF = RECIPE.changed(precision="float16", learning_rate=1.0, optimizer=Adam(epsilon=1.0), loss=MultipleDice())
 
 
+SHARES = set()  # sizes of the batches that a device computes
+
+
+class Block(keras.layers.Layer):
+    """Batch normalization within another layer, which also has a weight that no output depends on."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.norm = keras.layers.BatchNormalization(momentum=0.9, name="inner")
+
+    def build(self, shape):
+        self.norm.build(shape)
+        self.unused = self.add_weight(shape=(2,), name="unused")
+
+    def call(self, x, training=None):
+        SHARES.add(x.shape[0])
+        return self.norm(x, training=training)
+
+
+class Added(keras.layers.Layer):
+    """Losses that follow from the whole batch only: a sum, and one for each sample."""
+
+    def call(self, x):
+        self.add_loss([keras.ops.sum(x**2) / 1000, keras.ops.mean(x, axis=(1, 2, 3, 4)) / 10])
+        return x
+
+
+def squared_means(x):
+    return keras.ops.sum(keras.ops.mean(x, axis=(0, 1, 2, 3)) ** 2)
+
+
 def small(chance=0.0, shape=(4, 8, 8, 3)):
     """A network whose training changes more than its trainable weights; smooth, so that rounding stays small."""
     keras.utils.set_random_seed(0)
     inputs = keras.Input(shape, name="input")
     skip = keras.layers.Conv3D(3, (1, 3, 3), padding="same", activation="softplus", name="first")(inputs)
     x = keras.layers.BatchNormalization(momentum=0.9, name="norm")(skip)
+    x = Block(name="block")(x)
     x = keras.layers.Dropout(chance, name="drop")(x)
     x = keras.layers.Concatenate(name="joined")([x, skip])
     x = keras.layers.Conv3D(2, 3, padding="same", activation="softplus", kernel_regularizer="l2", name="second")(x)
     return keras.Model(inputs, keras.layers.Conv3D(1, 1, activation="sigmoid", dtype="float32", name="conv10")(x))
+
+
+def adding():
+    """A network whose layers add losses."""
+    network = small()
+    x = keras.layers.Conv3D(2, 3, padding="same", activity_regularizer=squared_means, name="third")(network.output)
+    x = Added(name="added")(x)
+    return keras.Model(network.input, keras.layers.Conv3D(1, 1, activation="sigmoid", name="conv11")(x))
 
 
 def narrow():
@@ -76,10 +116,11 @@ import keras
 import numpy as np
 
 folder = Path(sys.argv[1])
-from test_devices import AHEAD, HALF, RECIPE, Every, narrow, small
+from test_devices import AHEAD, HALF, RECIPE, SHARES, Every, adding, narrow, small
 import planar3d.training.fit
 from planar3d.training.devices import choose_devices
 from planar3d.training.fit import compiled, fit
+from planar3d.training.precision import built_with
 from planar3d.training.samples import ScanSamples
 from planar3d.training.trainer import trainer_of
 from samples_of import split
@@ -105,17 +146,18 @@ def chosen_devices(asked, recipe=RECIPE):
     return choose_devices(asked, recipe)
 
 
-def gradients(asked):
+def gradients(asked, make=small):
     # A step of plain descent changes weights by their gradients times the rate, here so large that nothing is lost.
     chosen = chosen_devices(asked)
     with chosen.scope():
-        network = small()
+        network = make()
         twin = trainer_of(network)
         trainer = keras.Model(twin.input, twin.output)
         trainer.compile(keras.optimizers.SGD(100.0), loss=Every(), metrics=[Every().dice])
         trainer.optimizer.build(trainer.trainable_variables)
     steps, found, statistics, said = chosen.steps(trainer), [], [], []
     start = network.get_weights()
+    SHARES.clear()
     for batch in (4, 3):
         network.set_weights(start)
         said.append(steps.test_on_batch(voxels[:batch], masks[:batch], return_dict=True))
@@ -159,8 +201,8 @@ scans = [np.random.default_rng(1).integers(0, 256, (4, 32, 16, 16, 1), np.uint8)
 scans.append((scans[0][..., 0] > 200).astype(np.uint8))
 
 
-def train(name, notify=lambda text: None):
-    chosen, into = chosen_devices("0,1"), folder / name
+def train(name, notify=lambda text: None, asked="0,1"):
+    chosen, into = chosen_devices(asked), folder / name
     into.mkdir(exist_ok=True)
     with chosen.scope():
         network = small(0.3, (16, 16, 16, 3))
@@ -175,25 +217,36 @@ def train(name, notify=lambda text: None):
 def as_killed(text):
     # What a run that is killed after its first epoch leaves.
     if text.startswith("epoch 1/"):
-        shutil.copytree(folder / "whole", folder / "killed")
+        for name in ("killed", "moved"):
+            shutil.copytree(folder / "whole", folder / name)
 
 
-one, two = gradients(None), gradients("0,1")
+def compared(make):
+    one, two = gradients(None, make), gradients("0,1", make)
+    largest = max(float(np.abs(x).max()) for x in one[0])
+    kernels = difference(*([x for x in found[0] if x.ndim > 1] for found in (one, two)))
+    return {"largest": largest, "kernels": kernels, "of": [difference(a, b) for a, b in zip(one, two, strict=True)]}
+
+
+of_small = compared(small)
+# JAX computes as if the batch was not divided.
+assert SHARES == ({2, 3} if keras.backend.backend() == "tensorflow" else {4, 3}), SHARES
 (of_one, moved, weights), (of_two, _, weights_of_two) = steps_in_half(None), steps_in_half("0,1")
 whole = train("whole", as_killed)
 said = []
 resumed = train("killed", said.append)
+moved_on = train("moved", said.append, None)[0]
 (folder / "result.json").write_text(json.dumps({
-    "largest": max(float(np.abs(x).max()) for x in one[0]),
-    "gradients": difference(one[0], two[0]),
-    "statistics": difference(one[1], two[1]),
-    "logs": difference(one[2], two[2]),
+    "small": of_small,
+    "adding": compared(adding),
+    "in bf16": compared(lambda: built_with("bf16", small)),
     "ahead": difference(steps_ahead(None), steps_ahead("all")),
     "in half": [of_one, of_two, moved, difference(weights, weights_of_two)],
     "same rows": whole[0] == resumed[0],
     "same variables": all(np.array_equal(a, b) for a, b in zip(whole[1], resumed[1], strict=True)),
     "epochs": len(whole[0]),
     "resumed": said[0],
+    "moved": [moved_on[0] == whole[0][0], len(moved_on), np.isfinite(moved_on).all().item()],
 }))
 """
 
@@ -215,8 +268,16 @@ def result(request, tmp_path_factory):
 
 
 def test_two_devices_give_the_gradients_and_batch_statistics_of_one_for_every_loss(result):
-    assert result["gradients"] < 1e-6 < 0.1 < result["largest"]
-    assert result["statistics"] < 1e-6 and result["logs"] < 1e-6
+    assert max(result["small"]["of"]) < 1e-6 < 0.1 < result["small"]["largest"]
+
+
+def test_two_devices_give_the_losses_that_layers_add_as_one(result):
+    assert max(result["adding"]["of"]) < 1e-6 < 0.1 < result["adding"]["largest"]
+
+
+def test_in_bf16_two_devices_differ_from_one_by_rounding(result):
+    in_bf16 = result["in bf16"]  # in which JAX also sums the gradients of biases, so only those of kernels agree
+    assert in_bf16["kernels"] < 0.01 * in_bf16["largest"] and max(in_bf16["of"][1:]) < 1e-3
 
 
 def test_clipping_momenta_and_slow_weights_are_those_of_one_device(result):
@@ -232,6 +293,10 @@ def test_in_float16_a_step_that_overflows_is_left_out_on_all_devices_and_others_
 def test_a_killed_run_on_two_devices_ends_as_an_uninterrupted_one(result):
     assert result["same rows"] and result["same variables"] and result["epochs"] == 2
     assert result["resumed"] == "resuming after epoch 1"
+
+
+def test_a_killed_run_on_two_devices_ends_on_one(result):
+    assert result["moved"] == [True, 2, True]
 
 
 def test_the_default_is_the_backend_s_own_device():
