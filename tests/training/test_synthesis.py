@@ -106,7 +106,7 @@ def test_a_map_is_read_by_tissue_and_a_compact_file_holds_the_same(anatomy, tmp_
 
 @pytest.mark.parametrize(
     ("label", "zoom", "sentence"),
-    [(777, 1.0, "labels .* head: 777\\."), (2, 2.0, "has voxels of 2")],
+    [(777, 1.0, "labels .* head: 777\\."), (2, 2.0, "voxels of 2"), (2, 0.5, "voxels of 0.5")],
 )
 def test_a_map_of_other_labels_or_voxels_is_refused(tmp_path, label, zoom, sentence):
     labels = painted()
@@ -124,6 +124,7 @@ def test_a_map_of_other_labels_or_voxels_is_refused(tmp_path, label, zoom, sente
         (lambda labels: np.where(labels == 2, 65538, labels), "has values from 0 to 65538; FreeSurfer's labels"),
         (lambda labels: -labels, "has values from -515 to 0"),
         (lambda labels: labels / np.float32(2), "whole numbers"),
+        (lambda labels: np.where(labels > 500, labels, 0), "shows no brain"),
         (lambda labels: np.where(labels == 0, np.nan, labels).astype(np.float32), "has NaN or infinity in"),
     ],
 )

@@ -62,6 +62,19 @@ def test_a_map_keeps_the_place_of_every_voxel_and_what_lies_up_to_22_mm_below_th
     assert all(BRAIN[np.take(box, end, axis)].any() for axis in range(3) for end in (0, -1))
 
 
+def test_the_labels_of_the_right_half_mean_what_those_of_the_left_do(tmp_path):
+    """FreeSurfer numbers the left from 2 to 31 and the right from 41 to 63."""
+    right = {n: n + 39 for n in (12, 3, 2, 4, 5, 7, 8, 10, 11, 13)} | {17: 53, 18: 54, 25: 57, 26: 58, 28: 60}
+    right |= {30: 62, 31: 63, 136: 137, 163: 164}
+    read = []
+    for labels in (list(right), list(right.values())):
+        columns = np.repeat(np.repeat(np.reshape(labels, (-1, 1, 1)), 2, axis=0), 4, axis=1).repeat(4, axis=2)
+        nib.save(nib.Nifti1Image(columns.astype(np.int16), np.eye(4)), tmp_path / "head.nii")
+        read.append(read_anatomy(tmp_path / "head.nii").labels)
+    np.testing.assert_array_equal(*read)
+    assert {"white", "insula", "striatum", "thalamus", "ventricle", "vessel"} <= {TISSUES[n] for n in np.unique(read)}
+
+
 def test_tissues_that_share_a_label_are_told_apart_by_their_distances(stored):
     labels, _, anatomy = stored
     mine = anatomy.labels
