@@ -25,7 +25,9 @@ def test_organs_of_mr_lie_in_their_side_and_have_volumes_of_people():
         assert middles["liver"][0] > 30 and middles["right kidney"][0] > 30
         assert middles["spleen"][0] < -60 and middles["left kidney"][0] < -30
         assert max(middles["left kidney"][1], middles["right kidney"][1]) < middles["liver"][1]  # kidneys lie behind
-        assert middles["right kidney"][2] < middles["liver"][2]
+        assert max(middles["left kidney"][2], middles["right kidney"][2]) < min(
+            middles["liver"][2], middles["spleen"][2]
+        )
         for organ, (low, high) in {"liver": (1000, 2400), "spleen": (120, 320), "left kidney": (80, 220)}.items():
             assert low < found[organ][1] < high
 
@@ -73,6 +75,9 @@ def test_a_heart_lies_below_the_probe_with_its_wall_around_the_cavity_and_contra
                 np.testing.assert_allclose(np.multiply(labels.shape, spacing[:2]), (184.8, 169.4), rtol=1e-4)
                 image = fine[f"{view}_{instant}"].voxels[..., 0]
                 assert not labels[image == 0].any() and 0.3 < (image > 0).mean() < 0.9
+                np.testing.assert_array_equal(image > 0, image[::-1] > 0)  # a sector below the probe
+                atrium = np.count_nonzero(labels == ATRIUM) * spacing[0] * spacing[1]
+                assert atrium == pytest.approx(np.pi * 20 * 22, rel=0.03)  # mm², an ellipse
                 areas[instant] = np.count_nonzero(labels == CAVITY) * spacing[0] * spacing[1]
                 small = coarse[f"{view}_{instant}_gt"]
                 theirs = np.count_nonzero(small.voxels == CAVITY) * small.spacing[0] * small.spacing[1]
