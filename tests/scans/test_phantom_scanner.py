@@ -32,8 +32,10 @@ def test_air_has_the_noise_of_a_magnitude_and_tissue_its_signal():
     for seed in range(12):
         signal = np.zeros((30, 40, 40), np.float32)
         signal[15:] = 1
-        raw = scanned(center, signal, VIEW, np.random.default_rng(seed))[:, :, 20:].astype(float)
-        assert raw.dtype.kind == "f" and (raw[:14] > 0).mean() > 0.99
+        raw = scanned(center, signal, VIEW, np.random.default_rng(seed)).astype(float)
+        assert raw[16:, :, 0].mean() < 0.4 * raw[16:, :, 20].mean()  # beyond the coil's end
+        raw = raw[:, :, 20:]
+        assert (raw[:14] > 0).mean() > 0.99
         white = raw[16:].mean()
         assert np.sqrt(np.mean(raw[:15] ** 2)) / white == pytest.approx(0.1 * np.sqrt(2), rel=0.03)
         assert 0.08 < raw[16:].std() / white < 0.13
@@ -56,6 +58,8 @@ def test_the_coil_has_its_center_s_strength_and_ends_at_the_neck():
 
 @pytest.mark.parametrize("center", CENTERS, ids=lambda center: center.name)
 def test_a_grid_lies_around_the_isocenter_tilted_no_more_than_its_center_tilts(center):
+    assert 150 < center.grid[0] * center.spacing[0] < 200  # mm, from ear to ear
+    assert all(225 < n * mm < 265 for n, mm in zip(center.grid[1:], center.spacing[1:], strict=True))
     angles = []
     for seed in range(20):
         affine = header_of(center, VIEW, GRID, np.random.default_rng(seed)).get_best_affine()
