@@ -20,7 +20,7 @@ def one_ahead(make: Callable[[Item], Made], items: Iterable[Item]) -> Iterator[I
     At most one result waits while the caller works on another. On leaving the block early, the thread finishes its
     current item and starts no other.
     """
-    with _thread() as thread:
+    with _threads(1) as thread:
         begun = ((item, thread.submit(make, item)) for item in items)
         yield (now for now, _ in pairwise(chain(begun, [None])) if now)
 
@@ -40,7 +40,7 @@ def one_behind() -> Iterator[Callable[..., None]]:
             last.result()
         last = thread.submit(function, *args)
 
-    with _thread() as thread:
+    with _threads(1) as thread:
         yield call
         if last:
             last.result()
@@ -49,17 +49,17 @@ def one_behind() -> Iterator[Callable[..., None]]:
 def in_threads(compute: Callable[[Item], object], parts: Iterable[Item]) -> None:
     """Call a function with each of the parts, several at a time: NumPy releases Python's lock.
 
-    An error is raised after all have ended.
+    An error, also an interrupt, is raised after the running calls have ended; no other is started.
     """
-    with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as threads:
+    with _threads(min(_MOST_THREADS, os.cpu_count() or 1)) as threads:
         for done in [threads.submit(compute, part) for part in parts]:
             done.result()
 
 
 @contextmanager
-def _thread() -> Iterator[ThreadPoolExecutor]:
-    thread = ThreadPoolExecutor(max_workers=1)
+def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
+    threads = ThreadPoolExecutor(count)
     try:
-        yield thread
+        yield threads
     finally:
-        thread.shutdown(cancel_futures=True)
+        threads.shutdown(cancel_futures=True)

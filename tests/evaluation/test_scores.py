@@ -1,5 +1,9 @@
 import math
+import signal
 import statistics
+import threading
+import time
+from threading import get_ident
 
 import numpy as np
 import pytest
@@ -74,6 +78,28 @@ def test_distances_agree_with_distance_maps_on_uneven_voxels(blobs):
     scores = score_scan(*blobs, spacing)
     assert scores["assd_mm"] == pytest.approx(expected.mean())
     assert scores["hd95_mm"] == pytest.approx(np.percentile(expected, 95))
+
+
+def test_an_interrupt_leaves_no_search_that_python_does_not_wait_for():
+    blobs, main, before = np.random.default_rng(0).random((2, 64, 64, 64)) < 0.4, get_ident(), threading.enumerate()
+
+    def interrupt():
+        until = time.monotonic() + 10
+        while threading.active_count() <= len(before) + 1 and time.monotonic() < until:  # this thread is the one more
+            time.sleep(1e-4)
+        signal.pthread_kill(main, signal.SIGINT)
+
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    interrupting = threading.Thread(target=interrupt)
+    try:
+        interrupting.start()
+        with pytest.raises(KeyboardInterrupt):
+            while True:  # the signal may arrive between two searches
+                directed_distances(*blobs, (1, 1, 1))
+        assert not [thread for thread in threading.enumerate() if thread.daemon and thread not in before]
+    finally:
+        interrupting.join()
+        signal.signal(signal.SIGINT, former)
 
 
 def test_a_lesion_at_the_border_of_the_scan_has_a_surface_there():
