@@ -31,7 +31,7 @@ def prepare(scan: Scan | Mapping[str, Scan], recipe: Recipe = PAPER, size: int |
         size: voxels along each axis (rows and columns of slices); default: the recipe's.
 
     Returns:
-        Its `voxels`, uint8 or float (slices, rows, cols, images), and `geometry`, the way back to the native grid.
+        A scan with `voxels`, uint8 or float (slices, rows, cols, images), and `geometry`, its native grid.
 
     Raises:
         ScanError: not a volume, a header of another shape, NaN or infinite voxels, the values of a mask or label map,
@@ -74,7 +74,8 @@ def predict_prepared(
         slices that are in no stack, and outside the predicted part of planes.
 
     Raises:
-        WeightsError, ScanError: a network instead of a predictor, or a scan that is not prepared.
+        WeightsError: a network instead of a predictor.
+        ScanError: a scan that is not prepared.
     """
     if not callable(predict) or hasattr(predict, "predict_on_batch"):  # as networks of Keras have
         raise WeightsError(
@@ -106,6 +107,7 @@ def native_mask(probabilities: np.ndarray, prepared: Prepared, recipe: Recipe) -
 
     Raises:
         ValueError: probabilities of another shape, or out of range.
+        ScanError: a scan that is not prepared.
     """
     _check(prepared, recipe)
     probabilities = np.asarray(probabilities)

@@ -127,6 +127,9 @@ class Segmenter:
             prepared: as `prepare` returns it.
             progress: called with the number of tiles done and their total.
 
+        Returns:
+            Probabilities; on the native grid `mask()` gives labels and `foreground()` the probability of any target.
+
         Raises:
             ScanError: it is not what `prepare` returns.
         """
