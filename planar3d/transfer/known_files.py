@@ -63,7 +63,8 @@ def fetch_known(name: str, folder: str | os.PathLike[str] | None = None) -> Path
         The file's path.
 
     Raises:
-        WeightsError: the name is unknown, the file has another digest, PLANAR3D_OFFLINE is set, or the download fails.
+        WeightsError: the name is unknown, the file has another digest or no download address, PLANAR3D_OFFLINE is set,
+            or the download fails.
     """
     if name not in list(known_files()):
         raise WeightsError(f"{name} is not a known weights file; choose one of: {', '.join(known_files())}.")
