@@ -34,16 +34,19 @@ class Reach:
         if self.whole:
             return 0, length
         if self.up > 1:
-            low, high = first // self.up, (end - 1) // self.up + 1
-        else:
-            low = first * self.stride - self.before
-            high = (end - 1) * self.stride - self.before + self.extent
-        return max(low, 0), min(high, length)
+            return first // self.up, (end - 1) // self.up + 1
+        low, high = self._spanned(first, end)
+        low = min(max(low, 0), length)
+        return low, max(min(high, length), low)
 
     def padding(self, first: int, end: int, length: int) -> Range:
         """Zero slices before and after the needed input slices."""
-        low, high = first * self.stride - self.before, (end - 1) * self.stride - self.before + self.extent
-        return max(-low, 0), max(high - length, 0)
+        low, high = self._spanned(first, end)
+        return min(max(-low, 0), high - low), min(max(high - length, 0), high - low)
+
+    def _spanned(self, first: int, end: int) -> Range:
+        """The same, counted on into the zeros before the first input slice and after the last."""
+        return first * self.stride - self.before, (end - 1) * self.stride - self.before + self.extent
 
 
 def not_known(layer: Layer, length: int) -> Reach:
@@ -69,7 +72,7 @@ def of_rescaling(layer: Layer, length: int) -> Reach:
 
 def of_repetition(layer: Layer, length: int) -> Reach:
     """For repeated slices."""
-    return Reach(extent=layer.size[0], up=layer.size[0])
+    return Reach(up=layer.size[0])
 
 
 def of_convolution(layer: Layer, length: int) -> Reach:
@@ -85,7 +88,7 @@ def of_transposed(layer: Layer, length: int) -> Reach:
     # If neighbouring inputs share an output, or none reaches it, whole windows are computed.
     if kernel != stride or layer.dilation_rate[0] != 1 or layer.output_padding is not None:
         return Reach(whole=True)
-    return Reach(extent=kernel, up=stride)
+    return Reach(up=stride)
 
 
 def of_pooling(layer: Layer, length: int) -> Reach:

@@ -164,8 +164,7 @@ class _Part(layers.Layer):
 def _apply(node: Node, use: Any, wanted: Range, tensors: dict[tuple[Node, Range], Any], piece: Piece) -> Any:
     """The entries of a node that the piece needs, by the network's operation, which parts of one do not have."""
     length = node.inputs[0].length
-    needs = node.reach.needs(*wanted, length)
-    taken = [_take(source, needs, tensors, piece) for source in node.inputs]
+    taken = [_take(source, node.reach.needs(*wanted, source.length), tensors, piece) for source in node.inputs]
     if node.role == "shift":
         padding = node.reach.padding(*wanted, length)
         return ops.pad(taken[0], [(0, 0), padding, (0, 0), (0, 0), (0, 0)]) if any(padding) else taken[0]
@@ -183,7 +182,7 @@ def _apply(node: Node, use: Any, wanted: Range, tensors: dict[tuple[Node, Range]
         y = _Dilated(use.operation)(taken[0]) if exact else use.operation(*args, **kwargs)
     # A layer pads its stretch like a window. Entries that see those zeros are cropped: this costs a few more slices,
     # and avoids a copy of the largest tensors in TensorFlow for padding along depth only.
-    first = wanted[0] if node.reach.stride > 1 else needs[0] * node.reach.up
+    first = wanted[0] if node.reach.stride > 1 else node.reach.needs(*wanted, length)[0] * node.reach.up
     return _cut(y, (first, first + y.shape[1]), wanted)
 
 

@@ -31,13 +31,9 @@ class Piece:
     features: bool  # whether the outputs are inputs of other pieces; otherwise they are the network's
 
     def holding(self, node: Node, wanted: Range | None = None) -> Range:
-        """The available entries of a node with the needed ones: all computed, or the shortest given stretch."""
-        if node in self.nodes:
-            return self.nodes[node]
+        """The available entries of a node with the needed ones: all computed, or a given stretch."""
         given = [ends for source, ends in self.inputs if source is node]
-        first, end = wanted or given[0]
-        # A layer with a stride may not use the last entries of its input.
-        return min((e for e in given if e[0] <= first and end <= e[1]), key=lambda e: e[1] - e[0])
+        return self.nodes.get(node) or (wanted if wanted in given else given[0])
 
     def macs(self) -> int:
         """Multiply-accumulates of its convolutions."""
@@ -49,9 +45,8 @@ class Plan:
     """The computation of a scan."""
 
     depth: int  # of the windows
-    stride: int
-    chunk: int  # slices computed at a time in the shared part
-    shared: Piece  # from a chunk of the scan to its outputs, the frontier: the nodes that windows use
+    stride: int  # also the slices computed at a time in the shared part, as entries of shared nodes divide it
+    shared: Piece  # from these slices of the scan to its outputs, the frontier: the nodes that windows use
     # From these to the kept slices of a window (Kolarik 2020, eq. 1): for the `"first"`, a `"middle"` and the `"last"`
     # window, and `"whole"` for a single window.
     windows: dict[str, Piece]
@@ -65,15 +60,15 @@ class Plan:
         return min((first for taken, (first, _) in piece.inputs if taken is node), default=0)
 
     def capacity(self, node: Node) -> int:
-        """Entries of a frontier node in memory at once: those of a window and of the next chunk."""
+        """Entries of a frontier node in memory at once: those of a window and of the next stride."""
         reached = max(self.reached(piece) for piece in self.windows.values())
-        window, chunk = -(-reached // self.chunk) * self.chunk // per_entry(node), self.chunk // per_entry(node)
-        return max(window, window - self.oldest(node, self.windows["middle"]) + chunk)
+        window, added = -(-reached // self.stride) * self.stride // per_entry(node), self.stride // per_entry(node)
+        return max(window, window - self.oldest(node, self.windows["middle"]) + added)
 
     def macs(self, windows: int) -> int:
         """Multiply-accumulates of a scan with this number of windows, for a network of known sizes."""
-        chunks = -(-((windows - 1) * self.stride + self.depth) // self.chunk)
-        return chunks * self.shared.macs() + sum(piece.macs() for piece in self.pieces(windows))
+        strides = windows - 1 + -(-self.depth // self.stride)
+        return strides * self.shared.macs() + sum(piece.macs() for piece in self.pieces(windows))
 
     def pieces(self, windows: int) -> list[Piece]:
         """The pieces for this number of windows, one per window."""
@@ -112,14 +107,11 @@ def make_plan(network: Description, stride: int, exact: bool = True) -> Plan:
     demanded = {stretch: _demand(graph, shared, output, stretch) for stretch in kept.values()}
     frontier = tuple(node for node in graph if node in shared and node in demanded[kept["whole"]])
     needed = ancestors(frontier)
-    # The least number of slices at a time that is whole for every node and at least a stride.
-    together = math.lcm(*(per_entry(node) for node in needed))
-    chunk = -(-stride // together) * together
-    whole = {node: (0, chunk // per_entry(node)) for node in graph[1:] if node in needed}
+    whole = {node: (0, stride // per_entry(node)) for node in graph[1:] if node in needed}
     # Windows with equal kept slices use one piece.
     pieces = {stretch: _piece(graph, shared, ranges, output) for stretch, ranges in demanded.items()}
-    once = Piece(inputs=((graph[0], (0, chunk)),), nodes=whole, outputs=frontier, features=True)
-    return Plan(depth, stride, chunk, once, {name: pieces[stretch] for name, stretch in kept.items()})
+    once = Piece(inputs=((graph[0], (0, stride)),), nodes=whole, outputs=frontier, features=True)
+    return Plan(depth, stride, once, {name: pieces[stretch] for name, stretch in kept.items()})
 
 
 def why_apart(recipe: Recipe) -> str:

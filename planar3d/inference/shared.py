@@ -88,7 +88,7 @@ class SharedInference:
                 programs[key] = self.engine.program(piece, shapes)
             return programs[key]
 
-        compute = program_for(plan.shared, [(plan.chunk, *planes, self.preparation.channels)])
+        compute = program_for(plan.shared, [(plan.stride, *planes, self.preparation.channels)])
         rings = {
             node: _Ring(plan.capacity(node), shape, self.engine.dtype)
             for node, shape in zip(plan.shared.outputs, compute.output_shapes, strict=True)
@@ -99,9 +99,9 @@ class SharedInference:
             while computed < start + plan.reached(piece):
                 places = [rings[n].append(start // per_entry(n) + plan.oldest(n, piece)) for n in rings]
                 # Beyond the end the last slice repeats, as in `cut_windows`.
-                slices = np.minimum(np.arange(computed, computed + plan.chunk), len(voxels) - 1)
+                slices = np.minimum(np.arange(computed, computed + plan.stride), len(voxels) - 1)
                 compute([as_input(voxels[slices])], places)
-                computed += plan.chunk
+                computed += plan.stride
             stretches = [rings[node].stretch(start // per_entry(node), *ends) for node, ends in piece.inputs]
             program = program_for(piece, [stretch.shape for stretch in stretches])
             kept.append(np.empty(program.output_shapes[0][:3], np.float32))

@@ -55,14 +55,13 @@ def test_blocks_1_to_4_are_shared_and_the_fourth_pooling_is_not(full_size) -> No
     names = ["block1_conv2", "block2_conv2", "block3_conv3", "block4_conv3"]
     assert [node.name for node in plan.shared.outputs] == names
     assert "block4_pool" in {node.name for node in plan.windows["middle"].nodes}
-    assert plan.chunk == 8
 
 
 @pytest.mark.parametrize("stride", [4, 8])
-def test_no_more_than_a_window_and_the_next_chunk_is_held(full_size, stride: int) -> None:
+def test_no_more_than_a_window_and_the_next_stride_is_held(full_size, stride: int) -> None:
     plan = make_plan(described(full_size), stride)
     for node in plan.shared.outputs:
-        assert plan.chunk < plan.capacity(node) * node.slices_per_entry <= plan.depth + plan.chunk
+        assert stride < plan.capacity(node) * node.slices_per_entry <= plan.depth + stride
 
 
 def test_at_a_stride_of_whole_windows_the_bridge_is_shared_too(full_size) -> None:
@@ -83,6 +82,8 @@ def test_windows_at_odd_starts_share_only_what_no_pooling_of_depth_has_joined() 
         (Reach(extent=5, before=2, after=2), (3, 4), (1, 6), (0, 0)),
         (Reach(extent=2, stride=2), (1, 3), (2, 6), (0, 0)),
         (Reach(before=-1, after=1), (0, 8), (1, 8), (0, 1)),
+        (Reach(before=9, after=-9), (2, 6), (0, 0), (4, 0)),
+        (Reach(before=-7, after=7), (2, 6), (8, 8), (0, 4)),
     ],
 )
 def test_reach_along_depth(reach: Reach, wanted, needed, padding) -> None:

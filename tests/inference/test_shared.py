@@ -226,7 +226,7 @@ def test_a_layer_that_sees_whole_windows_stays_exact(repeated: bool, stride: int
     inputs = keras.Input((16, 16, 16, 1))
     x = skip = layers.Conv3D(4, (1, 3, 3), padding="same", activation="relu")(inputs)
     mean = layers.GlobalAveragePooling3D(keepdims=True)(x)
-    x = layers.Multiply()([x, layers.UpSampling3D((16, 1, 1))(mean) if repeated else mean])
+    x = layers.Multiply()([x, layers.UpSampling3D((16, 1, 1))(mean)] if repeated else [mean, x])
     x = layers.Concatenate()([x, skip])
     network = with_output(inputs, x)
     scan = voxels(40, 16)
