@@ -29,7 +29,7 @@ from planar3d.scans.outputs import Outputs, plain_names, series_name, with_uniqu
 from planar3d.scans.readers import reader_of
 from planar3d.scans.tables import check_name, path_in_table, read_table
 from planar3d.scans.volume import Scan, read_scan
-from planar3d.wording import counted
+from planar3d.wording import counted, listed
 
 Given = str | Path | Mapping[str, str | Path]  # a file or folder; or the images of one case, by name
 FLAIR = ("flair",)  # the image of single-image models
@@ -165,8 +165,11 @@ def _find_in_folder(folder: Path) -> list[ScanInput]:
     if not found:
         found = [_of_case(case, FLAIR) for case in find_layout(folder, labelled=False)[1]]
     if not found:
+        others = unnamed or {path for path in files if suffix(path)}
+        kind = "other images" if unnamed else "masks or maps"
+        there = f", but {kind}: {listed(path.name for path in without_copies(others))}" if others else ""
         raise ScanError(
-            f"{folder} has no .nii or .nii.gz file with FLAIR in its name and no DICOM files; name the scans "
+            f"{folder} has no .nii or .nii.gz file with FLAIR in its name and no DICOM files{there}. Name the scans "
             "themselves."
         )
     return found

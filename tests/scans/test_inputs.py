@@ -216,9 +216,14 @@ def test_links_are_named_by_themselves(tmp_path):
 
 
 def test_a_folder_without_scans_is_refused(tmp_path):
-    touch(tmp_path, "T1.nii.gz", "notes.txt")
-    with pytest.raises(ScanError, match=r"no \.nii or .nii.gz file with FLAIR in its name and no DICOM files"):
-        find_inputs([tmp_path])
+    for names, says in (
+        (["notes.txt"], r"no \.nii or .nii.gz file with FLAIR in its name and no DICOM files\. Name the scans"),
+        (["a_FLAIR_mask.nii.gz", "b_mask.nii"], r", but masks or maps: a_FLAIR_mask\.nii\.gz, b_mask\.nii\. Name the"),
+        (["T1.nii.gz"], r", but other images: T1\.nii\.gz\. Name the scans themselves"),
+    ):
+        touch(tmp_path, *names)
+        with pytest.raises(ScanError, match=says):
+            find_inputs([tmp_path])
 
 
 def test_absent_and_foreign_files_are_left_to_their_reading(tmp_path):
