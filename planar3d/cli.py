@@ -20,7 +20,7 @@ from planar3d.commands.scans import phantom, prepare
 from planar3d.commands.segmenting import compare, evaluate, predict, status, table
 from planar3d.commands.studies import crossval, report, reproduce, train, tune
 from planar3d.environment import describe
-from planar3d.errors import Planar3DError, Planar3DWarning
+from planar3d.errors import Planar3DError, Planar3DWarning, advice_on
 from planar3d.extras import unusable
 from planar3d.quiet_tensorflow import quiet_tensorflow
 from planar3d.wording import visible
@@ -174,7 +174,8 @@ def run_in_sentences(call: Callable[[], Any]) -> Any:
             raise
         from planar3d.files import file_of  # which imports NumPy
 
-        _fail(f"{file_of(error)}: {error.strerror}. No incomplete file was left behind.")
+        file = file_of(error)
+        _fail(f"{file}: {error.strerror}. No incomplete file was left behind.{advice_on(error, file)}")
     except Exception as error:
         said = f"{type(error).__name__}: {error}".partition("\n")[0]
         if not _NO_MEMORY.search(said):

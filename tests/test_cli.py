@@ -1,5 +1,6 @@
 """The command line: sentences and exit codes, and the same results as the functions."""
 
+import errno
 import importlib
 import io
 import json
@@ -404,6 +405,29 @@ def test_an_error_of_writing_names_the_file_that_was_meant(tmp_path, capsys, nam
     with pytest.raises(SystemExit):
         cli.run_in_sentences(lambda: write_text(tmp_path / name, "scores"))
     assert capsys.readouterr().err.startswith(f"Error: {tmp_path / name}: {reason}. ")
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "closed", "advice"),
+    [
+        ("absent/a.csv", errno.EACCES, "", "Make FOLDER writable for your user, or choose another folder with --out."),
+        ("a.csv", errno.EPERM, "", "Make FOLDER writable for your user, or choose another folder with --out."),
+        ("a.csv", errno.EACCES, "a.csv", "Make FOLDER/a.csv readable for your user, or name another."),
+        ("absent/a.csv", errno.EACCES, ".", "Make FOLDER readable for your user, or name another."),
+        ("a.csv", errno.EROFS, "", "Choose another folder with --out."),
+        ("a.csv", errno.ENOSPC, "", "Free space there, or choose another folder with --out."),
+    ],
+)
+def test_a_refusal_of_the_system_comes_with_what_to_do(tmp_path, monkeypatch, capsys, name, number, closed, advice):
+    def refuse():
+        raise OSError(number, os.strerror(number), str(tmp_path / name))
+
+    (tmp_path / "a.csv").touch()
+    monkeypatch.setattr(os, "access", lambda path, mode: not closed or Path(path) != tmp_path / closed)
+    monkeypatch.setattr(sys, "argv", ["planar3d", "crossval", "--out=run"])
+    with pytest.raises(SystemExit):
+        cli.run_in_sentences(refuse)
+    assert capsys.readouterr().err.endswith(f"left behind. {advice.replace('FOLDER', str(tmp_path))}\n")
 
 
 @pytest.mark.parametrize(

@@ -112,8 +112,6 @@ def test_an_export_that_does_not_fit_names_its_folder_and_blames_no_layer(disk, 
     folder, remount = disk
     assert remount("size=24k")
     code, said = run("export", "--model", write_model(tmp_path), "--out", folder, "--format", format)
-    assert (
-        code == 2
-        and said == f"Error: {folder / format}: No space left on device. No incomplete file was left behind.\n"
-    )
+    start = f"Error: {folder / format}: No space left on device. No incomplete file was left behind. Free space there"
+    assert code == 2 and said.startswith(start) and len(said.splitlines()) == 1
     assert not list(folder.iterdir())
