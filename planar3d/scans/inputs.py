@@ -165,9 +165,9 @@ def _find_in_folder(folder: Path) -> list[ScanInput]:
     if not found:
         found = [_of_case(case, FLAIR) for case in find_layout(folder, labelled=False)[1]]
     if not found:
-        others = unnamed or {path for path in files if suffix(path)}
+        images = without_copies(unnamed or filter(suffix, files))
         kind = "other images" if unnamed else "masks or maps"
-        there = f", but {kind}: {listed(path.name for path in without_copies(others))}" if others else ""
+        there = f", but {kind}: {listed(path.name for path in images)}" if images else ""
         raise ScanError(
             f"{folder} has no .nii or .nii.gz file with FLAIR in its name and no DICOM files{there}. Name the scans "
             "themselves."

@@ -188,7 +188,7 @@ def open_run(folder: str | Path) -> Run:
     folder = Path(folder)
     for name in _KEPT:
         if not (folder / name).is_file():
-            why = f"has no {name}" if folder.is_dir() else "does not exist"
+            why = f"has no {name}" if folder.is_dir() else "is a file" if folder.exists() else "does not exist"
             raise RunError(
                 f"{folder} is not a run folder: it {why}. Name a folder that planar3d crossval has written; report "
                 "also takes folders of planar3d predict."
