@@ -46,7 +46,7 @@ def write_dicom_sr(lesions: Sequence[Lesion], segmentation: str | Path, path: st
     (by,) = seg.SegmentSequence[0].SegmentationAlgorithmIdentificationSequence
     algorithm = sr.AlgorithmIdentification(by.AlgorithmName, by.AlgorithmVersion, [by.AlgorithmParameters])
     about = {"algorithm_id": algorithm, "finding_type": codes.SCT.Lesion}
-    sites = {True: Code("21031007", "SCT", "Infratentorial brain structure"), False: codes.SCT.Brain}
+    infratentorial = Code("21031007", "SCT", "Infratentorial brain structure")
 
     def volume(lesions: Sequence[Lesion], derivation: Code | None = None) -> Any:
         mm3 = round(sum(lesion.volume_ml for lesion in lesions) * 1000.0, _DIGITS)
@@ -63,22 +63,19 @@ def write_dicom_sr(lesions: Sequence[Lesion], segmentation: str | Path, path: st
         source_images=[sr.SourceImageForMeasurementGroup(seg.SOPClassUID, seg.SOPInstanceUID)],
         **about,
     )
-    each = [
-        sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
+    groups, series = [whole], sr.SourceSeriesForSegmentation(source.SeriesInstanceUID)
+    for lesion in lesions:
+        segment = seg.SegmentSequence[lesion.lesion - 1]
+        of = sr.ReferencedSegment(seg.SOPClassUID, seg.SOPInstanceUID, segment.SegmentNumber, source_series=series)
+        site = infratentorial if lesion.region == "infratentorial" and lesion.region_sure is True else codes.SCT.Brain
+        group = sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
             sr.TrackingIdentifier(segment.TrackingUID, segment.TrackingID),
-            referenced_segment=sr.ReferencedSegment(
-                seg.SOPClassUID,
-                seg.SOPInstanceUID,
-                segment.SegmentNumber,
-                source_series=sr.SourceSeriesForSegmentation(source.SeriesInstanceUID),
-            ),
+            referenced_segment=of,
             measurements=[volume([lesion])],
-            finding_sites=[sr.FindingSite(sites[lesion.region == "infratentorial" and lesion.region_sure is True])],
+            finding_sites=[sr.FindingSite(site)],
             **about,
         )
-        for lesion in lesions
-        for segment in [seg.SegmentSequence[lesion.lesion - 1]]
-    ]
+        groups.append(group)
     device = sr.DeviceObserverIdentifyingAttributes(
         uid=str(generate_uid(entropy_srcs=["planar3d", seg.DeviceSerialNumber])),
         name="planar3d",
@@ -89,7 +86,7 @@ def write_dicom_sr(lesions: Sequence[Lesion], segmentation: str | Path, path: st
     context = sr.ObservationContext(observer_device_context=observer)
     made = sr.Comprehensive3DSR(
         evidence=[seg, *images],
-        content=sr.MeasurementReport(context, codes.LN.BrainMRI, [whole, *each]),
+        content=sr.MeasurementReport(context, codes.LN.BrainMRI, groups),
         series_instance_uid=str(generate_uid(entropy_srcs=[*seen, "series"])),
         series_number=seg.SeriesNumber + _AFTER,
         sop_instance_uid=str(generate_uid(entropy_srcs=[*seen, "instance"])),

@@ -49,9 +49,8 @@ class Placement:
 
     def cut(self, volume: np.ndarray, crop: int) -> np.ndarray:
         """Cut crops (slices, crop, crop), float32, from (slices, rows, cols), linearly; zero outside the plane."""
-        turn = self.zoom * np.array(
-            [[np.cos(self.angle), -np.sin(self.angle)], [np.sin(self.angle), np.cos(self.angle)]]
-        )
+        cos, sin = np.cos(self.angle), np.sin(self.angle)
+        turn = self.zoom * np.array([[cos, -sin], [sin, cos]])
         if self.mirrored:
             turn[:, 1] *= -1
         matrix = np.eye(3)
