@@ -81,8 +81,8 @@ def derivative_names(dataset: Path, scan: Path, out: Path, several: bool = False
     within = scan.relative_to(dataset)
     label, mask = ("seg-targets", "dseg") if several else ("label-lesion", "mask")
     place, figures = within.parent / entities(scan), Path(within.parts[0], "figures", entities(scan))
-    parts = {"entities": place, "beside": f"{place}_{label}", "figures": f"{figures}_{label}", "mask": mask}
-    return Outputs.within(out, "bids", **parts)
+    parts = {"entities": place, "beside": f"{place}_{label}", "masks": f"{place}_{label}_{mask}"}
+    return Outputs.within(out, "bids", **parts, figures=f"{figures}_{label}", own=".nii.gz")
 
 
 def entities(scan: Path) -> str:

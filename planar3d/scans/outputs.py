@@ -16,31 +16,29 @@ if TYPE_CHECKING:
     from planar3d.scans.inputs import ScanInput
 
 
-def named(plain: str, bids: str) -> Any:
-    """A file with the pattern of its plain name and of that in a BIDS data set of derivatives."""
-    return field(metadata={"plain": plain, "bids": bids})
+def named(plain: str, bids: str = "") -> Any:
+    """A file with the pattern of its name, and that in a BIDS data set of derivatives if it is another."""
+    return field(metadata={"plain": plain, "bids": bids or plain})
 
 
 @dataclass(frozen=True)
 class Outputs:
     """The files of one scan."""
 
-    record: Path = named("{name}.json", "{beside}_{mask}.json")  # JSON; in a BIDS data set the sidecar of the mask
-    mask: Path = named("{name}_mask.nii.gz", "{beside}_{mask}.nii.gz")  # on the scan's own grid
-    probability: Path = named("{name}_probability.nii.gz", "{beside}_probseg.nii.gz")  # of lesion, on that grid
-    lesions: Path = named("{name}_lesions.csv", "{beside}_lesions.tsv")  # a table with one line per lesion
-    overlay: Path = named("{name}_overlay.png", "{figures}_overlay.png")  # a picture
-    report: Path = named("{name}_report.html", "{figures}_report.html")  # a page
-    dicom_seg: Path = named("{name}_seg.dcm", "{beside}_seg.dcm")  # the lesions as a DICOM Segmentation object
-    dicom_sr: Path = named("{name}_sr.dcm", "{beside}_sr.dcm")  # count and volumes as a DICOM structured report
-    # Names and colours of its labels for ITK-SNAP, FSLeyes and FreeView.
-    label_tables: Path = named("{name}_mask_itksnap.txt", "{beside}_{mask}_itksnap.txt")
-    fsleyes: Path = named("{name}_mask_fsleyes.lut", "{beside}_{mask}_fsleyes.lut")
-    freeview: Path = named("{name}_mask_freeview.txt", "{beside}_{mask}_freeview.txt")
-    # The mask in the scan's own format; the mask itself where that is NIfTI or DICOM.
-    same_format: Path = named("{name}_mask{own}", "{beside}_{mask}.nii.gz")
+    record: Path = named("{beside}.json", bids="{masks}.json")  # JSON; in a BIDS data set the sidecar of the mask
+    mask: Path = named("{masks}.nii.gz")  # on the scan's own grid
+    probability: Path = named("{beside}_probability.nii.gz", bids="{beside}_probseg.nii.gz")  # of lesion, on that grid
+    lesions: Path = named("{beside}_lesions.csv", bids="{beside}_lesions.tsv")  # a table with one line per lesion
+    overlay: Path = named("{figures}_overlay.png")  # a picture
+    report: Path = named("{figures}_report.html")  # a page
+    dicom_seg: Path = named("{beside}_seg.dcm")  # the lesions as a DICOM Segmentation object
+    dicom_sr: Path = named("{beside}_sr.dcm")  # count and volumes as a DICOM structured report
+    label_tables: Path = named("{masks}_itksnap.txt")  # names and colours of its labels for ITK-SNAP
+    fsleyes: Path = named("{masks}_fsleyes.lut")  # the same for FSLeyes
+    freeview: Path = named("{masks}_freeview.txt")  # and for FreeView
+    same_format: Path = named("{masks}{own}")  # the mask in the scan's own format; itself where that is NIfTI or DICOM
     # The number of the lesion that each voxel is of, on the scan's own grid.
-    instances: Path = named("{name}_instances.nii.gz", "{entities}_seg-lesions_dseg.nii.gz")
+    instances: Path = named("{beside}_instances.nii.gz", bids="{entities}_seg-lesions_dseg.nii.gz")
 
     @classmethod
     def within(cls, folder: Path, kind: str, **parts: object) -> "Outputs":
@@ -54,7 +52,7 @@ class Outputs:
 
 def plain_names(name: str, out: Path, own: str = ".nii.gz") -> Outputs:
     """The outputs of a scan of that name in the folder `out`; `own` is the ending of a mask in its format."""
-    return Outputs.within(out, "plain", name=name, own=own)
+    return Outputs.within(out, "plain", beside=name, masks=f"{name}_mask", figures=name, own=own)
 
 
 def series_name(series: DicomSeries) -> str:
