@@ -23,6 +23,7 @@ _LOSSLESS = {
 }
 # A JPEG frame of 16 bits with predictors 5 to 7: dcm2niix adds in 16 bits, too few if the values need all of them.
 _SHORT_SUMS = re.compile(rb"\xff\xc3\x00\x0b\x10.{0,500}?\xff\xda\x00\x08\x01..[\x05-\x07]", re.DOTALL)
+_ONE_VOLUME = "a single volume is needed. Name only its files."
 _SAME_PLACE = 0.1  # of the usual distance of slices; closer slices are copies
 _OVERLAPPING = 1.5  # thickness of slices by their distance; above it, two acquisitions lie within each other
 _OTHER_TIME = 1.05  # ratio of inversion times; below it they are rounded
@@ -80,21 +81,18 @@ def _faults(series: DicomSeries, by_name: bool) -> Iterator[str]:
     if spacing.min() <= 0 or not all(np.isfinite(values).all() for values in (spacing, orientation, position)):
         yield "has slice positions that are not numbers, or a PixelSpacing that is not greater than 0. Export it again."
     if len({image.shape for image in images}) > 1 or np.ptp(spacing, axis=0).max() > 0.01:
-        yield "mixes images of several sizes; a single volume is needed. Name only its files."
+        yield f"mixes images of several sizes; {_ONE_VOLUME}"
     axes = orientation.reshape(-1, 2, 3)
     if np.abs(axes @ axes.transpose(0, 2, 1) - np.eye(2)).max() > 2 * SAME_DIRECTION:
         yield "has rows and columns that are not at right angles. Export it again."
     if np.ptp(orientation, axis=0).max() > SAME_DIRECTION:
-        yield "mixes orientations, as localizers do; a single volume is needed. Name only its files."
+        yield f"mixes orientations, as localizers do; {_ONE_VOLUME}"
     if len(position) < 2:
         yield "has a single slice; a volume is needed."
     along = heights(series)
     steps = np.diff(np.sort(along))
     if steps.min() <= _SAME_PLACE * np.median(steps):
-        yield (
-            "has several images at one position, as copies or several echoes do; a single volume is needed. Name only "
-            "its files."
-        )
+        yield f"has several images at one position, as copies or several echoes do; {_ONE_VOLUME}"
     if np.abs(np.sort(along) - evenly_spaced(np.sort(along))).max() > TOLERANCE_MM:
         yield _uneven_sentence(series, steps)
     aside = (position - position[0]) @ axes[0].T
@@ -109,7 +107,7 @@ def _faults(series: DicomSeries, by_name: bool) -> Iterator[str]:
             "supported."
         )
     if not by_name and (mixed := _mixed(series, float(np.median(steps)))):
-        yield f"mixes {mixed}; a single volume is needed. Name only its files."
+        yield f"mixes {mixed}; {_ONE_VOLUME}"
     if by_name and (np.diff(along) <= 0).any():
         yield (
             "has file names whose order is not the order of its slices. Look at it, and rename the files in the "
