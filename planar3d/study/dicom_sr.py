@@ -63,7 +63,8 @@ def write_dicom_sr(lesions: Sequence[Lesion], segmentation: str | Path, path: st
         source_images=[sr.SourceImageForMeasurementGroup(seg.SOPClassUID, seg.SOPInstanceUID)],
         **about,
     )
-    groups, series = [whole], sr.SourceSeriesForSegmentation(source.SeriesInstanceUID)
+    groups: list[Any] = [whole]
+    series = sr.SourceSeriesForSegmentation(source.SeriesInstanceUID)
     for lesion in lesions:
         segment = seg.SegmentSequence[lesion.lesion - 1]
         of = sr.ReferencedSegment(seg.SOPClassUID, seg.SOPInstanceUID, segment.SegmentNumber, source_series=series)
