@@ -78,7 +78,7 @@ def write_about(
         "attribution": [f"Encoder: {weight_source(recipe).credit(recipe.network.encoder_weights)}."],
         "input": [
             flair if images == ("flair",) else others,
-            f"It is prepared as {seen['grid']}; {seen['grey_levels']}.",
+            f"Preparation: {seen['grid']}; {seen['grey_levels']}.",
         ],
         "limits": ["Research software, not a medical device.", "Its scores on scans of other sites are unknown."],
     }
@@ -178,7 +178,7 @@ def card_markdown(model: str | Path) -> str:
         f'```python\nimport planar3d as p3\n\nmask = p3.segment({given}, "{called}")\n```',
         *sections,
         f"## Recipe\n\n```json\n{json.dumps(opened.recipe.to_json(), indent=2)}\n```",
-        "This page is made from the card in the weights file, and what was measured of a published model since; "
+        "This page shows the card in the weights file and, for a published model, later measurements; "
         f"`planar3d info --model {called} --card` prints it.",
     ]
     lines = "\n\n".join(content).replace("<", "&lt;").split("\n")
