@@ -90,11 +90,14 @@ def folder_written_beside(folder: str | Path) -> Iterator[Path]:
     make_folder((folder := Path(folder)).parent)
     with temporary_folder(folder.parent) as temporary:
         (made := temporary / folder.name).mkdir()
-        yield made
         try:
+            yield made
             if folder.exists():
                 os.replace(folder, temporary / "before")
             os.replace(made, folder)
+        except (OSError, RuntimeError) as error:
+            require_room(folder, _FULL, error)
+            raise
         finally:  # a signal may arrive between the two
             if not folder.exists() and (temporary / "before").exists():
                 os.replace(temporary / "before", folder)
@@ -172,28 +175,25 @@ def why_too_long(paths: Iterable[Path]) -> str:
 
 
 @cache
-def _longest_name(folder: Path) -> int:
-    """The bytes that a name can have in a folder, which may not exist yet."""
+def _longest_name(folder: Path) -> int:  # in bytes; the folder may not exist yet
     there = next(place for place in (folder, *folder.parents) if place.exists())
     return os.pathconf(there, "PC_NAME_MAX") if hasattr(os, "pathconf") else 255
 
 
 def remove_temporaries(*folders: str | Path) -> None:
     """Remove half-written files of killed processes directly in folders in which no other process is writing."""
-    for left in [left for folder in folders for left in Path(folder).glob(f"{_WRITING}*")]:
-        _remove(left)
+    _remove(left for folder in folders for left in Path(folder).glob(f"{_WRITING}*"))
 
 
 def remove_temporaries_of(*paths: str | Path) -> None:
     """Remove half-written versions of these files from killed processes; the last part of a path may be a pattern."""
     for path in map(Path, paths):
-        for left in path.parent.glob(f"{_WRITING}*-{path.name}"):
-            if fnmatch(left.name[_ADDED:], path.name):  # not of a longer name
-                _remove(left)
+        _remove(left for left in path.parent.glob(f"{_WRITING}*-{path.name}") if fnmatch(left.name[_ADDED:], path.name))
 
 
-def _remove(left: Path) -> None:
-    shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
+def _remove(found: Iterable[Path]) -> None:
+    for left in [*found]:
+        shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -125,6 +125,12 @@ def test_an_error_names_the_file_that_was_meant_also_in_a_temporary_folder(tmp_p
     assert file_of(OSError(13, "denied", str(tmp_path / ".writing-0123abcd-a.csv"))) == str(tmp_path / "a.csv")
 
 
+def test_an_error_that_names_no_file_names_the_folder_that_was_meant(tmp_path):
+    with pytest.raises(OSError) as raised, folder_written_beside(tmp_path / "onnx"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert raised.value.filename == str(tmp_path / "onnx") and not [*tmp_path.iterdir()]
+
+
 def test_an_error_names_the_file_that_was_meant_in_another_folder_than_the_temporary_one(tmp_path):
     """Of a data set, the folder of the mask was named twice."""
     picture, mask = tmp_path / "sub-1/figures/a.png", tmp_path / "sub-1/anat/mask.nii.gz"
