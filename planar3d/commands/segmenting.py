@@ -211,6 +211,7 @@ def evaluate(
     """Score predicted masks against expert masks, by voxels, lesions and surfaces."""
     from planar3d.evaluation.scores import MEASURES, score_scan
     from planar3d.scans.nifti import volume_of
+    from planar3d.scans.readers import is_foreign
     from planar3d.scans.volume import read_mask
 
     if prediction.is_dir():
@@ -221,6 +222,11 @@ def evaluate(
         return
     if not volume_of(prediction)[0].exists():
         raise ScanError(f"{prediction} does not exist; name a mask, or the folder that predict wrote.")
+    if reference.is_dir() and not is_foreign(reference):
+        raise ScanError(
+            f"{reference} is a folder, but {prediction} is none; name two masks, or a folder of masks and then the "
+            "data set of the scans."
+        )
     if out:
         raise BadParameter(f"--out is only for a folder of masks, but {prediction} is not a folder.")
     expert = read_mask(reference, None, assume_affine)

@@ -9,8 +9,8 @@ from pathlib import Path
 from reprlib import repr as repr_of
 from typing import Any
 
-from planar3d.errors import FoldsError, RunError
-from planar3d.files import read_json
+from planar3d.errors import FoldsError
+from planar3d.files import parse_json
 from planar3d.scans.tables import composed
 from planar3d.wording import counted, is_or_are, listed
 
@@ -163,10 +163,10 @@ def read_folds(path: str | Path, ids: Iterable[str]) -> list[Fold]:
     known = set(ids)
     spelled = {composed(scan): scan for scan in known} | {scan: scan for scan in known}
     try:
-        content = read_json(path)
+        content = parse_json(path)
         rows = content["folds"] if isinstance(content, dict) else content
         folds = [_fold(row, spelled) for row in rows]
-    except (RunError, KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise FoldsError(
             f'{path} has no folds ({error}); expected: {{"folds": [{{"train": […], "validation": […], "test": […]}}]}}.'
         ) from None

@@ -181,8 +181,8 @@ def _find_in_table(path: Path) -> list[ScanInput]:
         return _find_cases(path, FLAIR)
     if not table.rows or "scan" not in table.names:
         raise ScanError(
-            f"{path} has no column “scan”, or no lines; a table with the column scan, and optionally name, is needed. "
-            f"Found: {table.found}, {counted(table.rows, 'line')}."
+            f"{path} has no {'lines of scans' if 'scan' in table.names else 'column “scan”'}; a table with the column "
+            f"scan, and optionally name, is needed. Found: {table.found}, {counted(table.rows, 'line')}."
         )
     found = []
     for row in table.rows:

@@ -159,6 +159,9 @@ def test_a_user_s_own_folds_are_honoured_or_refused(tmp_path):
         path.write_text(json.dumps(content))
         with pytest.raises(FoldsError, match="has no folds"):
             read_folds(path, "abc")
+    path.write_text("scan,fold\na,1\n")
+    with pytest.raises(FoldsError, match=r"json has no folds \(Expecting value: line 1 column 1 .*\); exp"):
+        read_folds(path, "abc")
 
 
 def test_folds_are_chosen_by_number():

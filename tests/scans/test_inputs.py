@@ -252,8 +252,8 @@ def test_a_table_names_scans_beside_itself(tmp_path):
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("", "no column “scan”, or no lines"),
-        ("scan\n", "no column “scan”, or no lines"),
+        ("", "has no column “scan”; .* Found: no column, 0 lines"),
+        ("scan\n", r"has no lines of scans; .* Found: the column scan \(.*\), 0 lines"),
         ("path\na.nii\n", "no column “scan”"),
         ("Path;Name\na.nii;x\n", r"Found: the columns Path, Name \(read with semicolons\), 1 line\."),
         ("scan,name\n,x\n", "line 2: scan is empty"),
