@@ -43,6 +43,7 @@ _AFNI = _Format(
 )
 _PHILIPS = _Format("one of two Philips files", "Convert both with: parrec2nii {par}", (".par", ".rec"))
 _FORMATS = {ending: each for each in (_PAIR, _DICOM, _MGH, _MINC, _NRRD, _META, _AFNI, _PHILIPS) for ending in each[2]}
+_BINARY = (_DICOM, _MGH, _MINC)  # no text, whatever a file's name says
 ANNEX = _Format("a git-annex pointer whose content was not fetched", "Fetch it with: git -C {folder} annex get {name}")
 
 # Offset and bytes that identify a format.
@@ -93,7 +94,9 @@ def foreign_format(path: Path, start: bytes, zipped: bool = False) -> str:
     if found is _PAIR and len(start) < PAIR_BYTES:
         return f"is not a NIfTI file: it ends inside its header, at byte {len(start)}. Copy or download it again."
     found = found or next((each for beginning, each in _TEXTS.items() if re.match(beginning, text.lower())), None)
-    found = found or _FORMATS.get(_ending(path))
+    named = _FORMATS.get(_ending(path))
+    if start and not (text and named in _BINARY):
+        found = found or named
     if found:
         return describe(found, path, zipped)
     if not start:

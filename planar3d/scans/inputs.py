@@ -166,7 +166,8 @@ def _find_in_folder(folder: Path) -> list[ScanInput]:
         found = [_of_case(case, FLAIR) for case in find_layout(folder, labelled=False)[1]]
     if not found:
         images = without_copies(unnamed or filter(suffix, files))
-        kind = "other images" if unnamed else "masks or maps"
+        kind = "other images" if unnamed else "masks or maps" if images else "files only named like DICOM files"
+        images = images or [path for path in files if path.name.lower().endswith(DICOM_SUFFIXES)]
         there = f", but {kind}: {listed(path.name for path in images)}" if images else ""
         raise ScanError(
             f"{folder} has no .nii or .nii.gz file with FLAIR in its name and no DICOM files{there}. Name the scans "

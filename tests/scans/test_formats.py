@@ -161,3 +161,11 @@ def test_a_name_tells_what_the_content_does_not(tmp_path, name, what):
     sentence = _refused(tmp_path / name)
     assert what in sentence
     assert all(shlex.split(sentence.rsplit(": ", 1)[1]))
+
+
+@pytest.mark.parametrize("name", ["a.dcm", "a.mgz", "a.mnc", "a.nrrd"])
+def test_a_name_does_not_make_an_empty_file_or_a_text_what_it_cannot_be(tmp_path, name):
+    (tmp_path / name).touch()
+    assert "it is empty" in _refused(tmp_path / name)
+    (tmp_path / name).write_text("404 not found")
+    assert ("it is text that begins with “404 not" in _refused(tmp_path / name)) == (name != "a.nrrd")

@@ -123,7 +123,7 @@ def test_of_a_folder_everything_that_looks_like_flair_is_among_the_inputs(tmp_pa
     }
     lost = {item.path.relative_to(tmp_path).as_posix(): item for item in items if item.problem}
     assert set(lost) == {"a_FLAIR.nii", "c_FLAIR.mgz", "d_FLAIR.nii.bz2"}  # beside the others lie NIfTI files
-    assert "annex get" in lost["a_FLAIR.nii"].problem and "nib-convert" in lost["c_FLAIR.mgz"].problem
+    assert "annex get" in lost["a_FLAIR.nii"].problem and "it is empty" in lost["c_FLAIR.mgz"].problem
     for item in lost.values():
         with pytest.raises(ScanError, match=item.path.name):
             read_input_images(item)["flair"]
@@ -135,7 +135,7 @@ def test_a_folder_of_nothing_that_can_be_read_is_explained(tmp_path, name):
         touch(tmp_path, name)
     else:
         (tmp_path / name).symlink_to("annexed")
-    with pytest.raises(ScanError, match=rf"{name} is (not a NIfTI file: it is a FreeSurfer|a link to annexed)"):
+    with pytest.raises(ScanError, match=rf"{name} is (not a NIfTI file: it is empty|a link to annexed)"):
         find_inputs([tmp_path])
 
 
@@ -218,6 +218,7 @@ def test_links_are_named_by_themselves(tmp_path):
 def test_a_folder_without_scans_is_refused(tmp_path):
     for names, says in (
         (["notes.txt"], r"no \.nii or .nii.gz file with FLAIR in its name and no DICOM files\. Name the scans"),
+        (["a.dcm"], r"no DICOM files, but files only named like DICOM files: a\.dcm\. Name the scans"),
         (["a_FLAIR_mask.nii.gz", "b_mask.nii"], r", but masks or maps: a_FLAIR_mask\.nii\.gz, b_mask\.nii\. Name the"),
         (["T1.nii.gz"], r", but other images: T1\.nii\.gz\. Name the scans themselves"),
     ):
