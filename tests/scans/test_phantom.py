@@ -340,6 +340,7 @@ def test_brains_are_zero_outside_in_every_contrast_and_the_tumour_is_inside(tumo
         assert 1.0e6 < np.count_nonzero(brain) * 5**3 < 1.8e6  # mm³
         assert all(((scan.voxels > 0) == brain).all() for scan in scans.values())
         assert brain[labels > 0].all() and not brain[0].any() and not brain[:, :, -1].any()
+        assert all(np.mean(scan.voxels[brain] == 1) < 0.01 for scan in scans.values())  # the least value in a brain
 
 
 def test_the_parts_of_a_tumour_lie_within_one_another(tumours):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from challenge_road import recipe_of, segmented
 from dicom_series import AXIAL, OBLIQUE, VOXELS, change, write_series
+from nibabel.affines import apply_affine
 
 from planar3d.errors import Planar3DError, ScanError
 from planar3d.scans.case import read_images
@@ -70,6 +71,17 @@ def test_voxels_lie_where_each_file_says_in_hounsfield_units(data):
     assert np.unique(labels.voxels).tolist() == [0, 63]  # 255 in the files: anything but 0 is liver in CT
     assert 90 < scan.voxels[labels.voxels == 63].mean() < 130
     assert scan.limits[0] == -1024
+
+
+def test_organs_of_the_phantom_lie_in_their_side_of_the_files(data):
+    """Right, anterior, superior: of liver, right and left kidney, and spleen."""
+    case = find_cases(data).by_id()["MR_071_T2SPIR"]
+    scan = read_scan(case.images[next(iter(case.images))])
+    labels = read_labels(case.labels, scan)
+    places = [apply_affine(scan.affine, np.argwhere(labels.voxels == n)).mean(axis=0) for n in (63, 126, 189, 252)]
+    right, anterior, superior = np.transpose(places)
+    assert (np.sign(right) == [1, 1, -1, -1]).all()
+    assert max(anterior[1:3]) < min(anterior[[0, 3]]) and max(superior[1:3]) < min(superior[[0, 3]])
 
 
 @pytest.mark.parametrize("affine", [AXIAL, OBLIQUE])
