@@ -114,6 +114,11 @@ def test_the_phantom_goes_the_whole_road(tmp_path, monkeypatch):
     scans, labels = segmented(dataset.cases[0], recipe)
     reference = recipe.targets.read(dataset.cases[0].label_map, scans["flair"])
     assert (reference.voxels == 1).sum() > (reference.voxels == 2).sum()  # edema is the largest part
+    ratio = {}  # of enhancing tumour to edema, by contrast
+    for name, image in read_images(dataset.cases[0].images).items():
+        edema, enhancing = (np.median(image.voxels[reference.voxels == n]) for n in (1, 3))
+        ratio[name] = enhancing / edema
+    assert max(ratio, key=ratio.get) == "t1gd" and ratio["t1gd"] > 1.5
     scores = score_targets(recipe.targets, reference.voxels, labels.voxels, labels.affine)
     assert set(scores) == {"WT", "TC", "ET"} and 0 <= scores["WT"]["dice"] <= 1
 
