@@ -75,7 +75,7 @@ def test_what_was_found_is_said_of_a_table_of_other_columns(tmp_path):
     (tmp_path / "t.csv").write_text("Subject ID;Image\n1;a.nii\n")
     table = read_table(tmp_path / "t.csv", NEEDED, DatasetError)
     assert table.names == ["subject_id", "image"]
-    assert table.found == "Subject ID, Image (read with semicolons)"
+    assert table.found == "the columns Subject ID, Image (read with semicolons)"
 
 
 @pytest.mark.parametrize("suffix", ["", ".csv"])

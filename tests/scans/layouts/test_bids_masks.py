@@ -51,7 +51,7 @@ def test_a_lesion_mask_is_told_by_its_name(tmp_path, name, suffix):
 def test_other_masks_are_none_but_are_named(tmp_path, name):
     _touch(tmp_path, f"derivatives/p/sub-01/anat/sub-01_{name}.nii.gz")
     with pytest.raises(
-        DatasetError, match=rf"1 of 1 scans .* no lesion mask: sub-01\. Near .*/sub-01_{name}\.nii\.gz \("
+        DatasetError, match=rf"1 of 1 scan .* no lesion mask: sub-01\. Near .*/sub-01_{name}\.nii\.gz \("
     ):
         _find(tmp_path, "sub-01/anat/sub-01")
 
