@@ -97,6 +97,12 @@ class Read(dict):
         super().__init__(entries)
         self.used: set[int] = set()
 
+    def between(self, first: int, end: int) -> "Read":
+        """Entries of a stretch, noted with these."""
+        stretch = Read((entry, self.get(entry)) for entry in range(first, end))
+        stretch.used = self.used
+        return stretch
+
     def __getitem__(self, entry: int):
         self.used.add(entry)
         return super().__getitem__(entry)
@@ -126,10 +132,10 @@ class Program:
         for (node, ends), stretch in zip(piece.inputs, inputs, strict=True):
             known[node, ends] = Read(zip(range(*ends), stretch[:, 0, 0], strict=True))
         for node, ends in piece.nodes.items():
-            needs = [node.reach.needs(*ends, source.length) for source in node.inputs]
-            sources = [
-                known[source, piece.holding(source, its)] for source, its in zip(node.inputs, needs, strict=True)
-            ]
+            sources = []
+            for source in node.inputs:
+                first, end = needs = node.reach.needs(*ends, source.length)
+                sources.append(known[source, piece.holding(source, needs)].between(first, end))
             known[node, ends] = Read((entry, value_of(node, entry, sources)) for entry in range(*ends))
         for node, ends, place in zip(piece.outputs, self.ends, outputs, strict=True):
             place[:, 0, 0] = [known[node, ends][entry] for entry in range(*ends)]
@@ -166,7 +172,7 @@ def random_network(rng, depth: int) -> Description:
         return add(kind, [x], kernel_size=kernel, strides=strides, padding=padding, dilation_rate=rates, **about)
 
     last = convolved(0, 1)
-    for _ in range(rng.integers(2, 7)):
+    for _ in range(rng.integers(3, 8)):
         x = last if rng.random() < 0.6 else int(rng.integers(1, len(shapes)))
         length, padding = shapes[x][1], str(rng.choice(["same", "valid"]))
         size, stride = (int(number) for number in rng.integers(1, 4, 2))
