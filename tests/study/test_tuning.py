@@ -12,12 +12,14 @@ from planar3d.cli import app
 from planar3d.errors import RecipeError, RunError, ScanError
 from planar3d.evaluation.challenges import score_region
 from planar3d.evaluation.scores import score_scan
+from planar3d.files import write_json
 from planar3d.networks.registry import recipe_network
 from planar3d.networks.weights_file import load_network, read_recipe, save_weights
 from planar3d.scans.folds import Fold
 from planar3d.scans.layouts import find_cases
 from planar3d.scans.targets import Classes, Regions
 from planar3d.study.run_folder import open_run, start_run
+from planar3d.study.sources import digest_sources
 from planar3d.study.tuning import MOST_MM3, find_smallest, innermost_of, mean_dice, tune
 
 GRID = (2.0, 1.0, 1.5)
@@ -101,6 +103,9 @@ def test_a_run_gives_the_value_to_a_weights_file(run, tmp_path):
     assert tuned.without == pytest.approx(sum(dice) / 4) and tuned.best == pytest.approx((2 + sum(dice)) / 4)
     # Fold 2 has no false finding, so fold 1 keeps its own; what fold 1 teaches leaves the true ones of fold 2.
     assert tuned.crossed == pytest.approx((0 + 0 + sum(dice)) / 4)
+    shorter = dataclasses.replace(run.folds[0], test=run.folds[0].test[:1])
+    uneven = tune(dataclasses.replace(run, folds=[shorter, run.folds[1]]))
+    assert uneven.crossed == pytest.approx((0 + sum(dice)) / 3)  # every case counts once, whatever its fold
     weights = tmp_path / "best.weights.h5"
     network = recipe_network(run.recipe)
     save_weights(network, weights, run.recipe)
@@ -129,4 +134,10 @@ def test_what_cannot_be_tuned_is_refused(run):
     for path in run.fold(2).rglob("*.nii.gz"):
         path.unlink()
     with pytest.raises(RunError, match="1 fold with predictions; two are needed"):
+        tune(run)
+    name = run.folds[0].test[0]
+    write_json(run.prepared(name) / "geometry.json", {"sources": digest_sources(run, name)})
+    labels = run.cases[name].label_map
+    nib.save(nib.Nifti1Image(np.ones((6, 7, 8), np.uint8), np.eye(4)), labels)
+    with pytest.raises(RunError, match=rf"{labels.name} was changed after it was prepared"):
         tune(run)
