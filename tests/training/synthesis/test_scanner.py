@@ -28,10 +28,13 @@ def test_a_view_shows_at_each_voxel_the_nearest_one_of_the_head_and_nothing_beyo
     volume = np.arange(1, 1 + 6 * 7 * 8).reshape(6, 7, 8)
     matrix = Rotation.from_euler("xyz", (20, -30, 40), degrees=True).as_matrix() * [-1, -1, 1] * 0.8
     pose = Pose((9, 10, 12), matrix, np.array([2.3, 3.1, 3.9]), STILL)
-    pushed = STILL + np.reshape([0.0, 1.0, -2.0], (3, 1, 1, 1)).astype(np.float32)
-    for shift, displacement in (((0, 0, 0), STILL), ((0, 1, -2), pushed)):
-        here = np.indices(pose.grid).reshape(3, -1) - (np.array(pose.grid)[:, None] - 1) / 2
-        index = np.rint(matrix @ here + pose.center[:, None] + np.array(shift)[:, None]).astype(int)
+    bent = np.zeros((3, 3, 2, 2), np.float32)  # two voxels forward in the middle, three at the left end
+    bent[1, 1:] = np.reshape([2, 3], (2, 1, 1))
+    for displacement in (0 * bent, bent):
+        here = np.indices(pose.grid).reshape(3, -1)
+        index = matrix @ (here - (np.array(pose.grid)[:, None] - 1) / 2) + pose.center[:, None]
+        index[1] += np.interp(here[0], (0, 4, 8), displacement[1, :, 0, 0])
+        index = np.rint(index).astype(int)
         inside = ((index >= 0) & (index < np.reshape(volume.shape, (3, 1)))).all(axis=0)
         expected = np.where(inside, volume[tuple(np.clip(index, 0, np.reshape(volume.shape, (3, 1)) - 1))], 0)
         (found,) = Pose(pose.grid, matrix, pose.center, displacement).sampled(volume)
