@@ -82,7 +82,7 @@ class Trap:
 def test_an_archive_of_torch_with_another_suffix_is_refused_with_what_to_do(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.weights", "w") as archive:
         archive.writestr("a/data.pkl", b"any")
-    with pytest.raises(WeightsError, match=r"with a/data\.pkl\. If torch\.save wrote it, rename it to end in \.pth"):
+    with pytest.raises(WeightsError, match=r"it has: a/data\.pkl\. If torch\.save wrote it, rename it to end in \.pth"):
         read_directly(tmp_path / "a.weights")
 
 
