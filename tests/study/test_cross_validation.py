@@ -207,9 +207,13 @@ def test_a_folder_made_by_another_recipe_or_data_is_refused(run, data, tmp_path)
     with pytest.raises(RunError, match="neither empty nor a run folder"):
         start_run(tmp_path, dataset, RECIPE, run.folds)
 
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match="file is a file; name a folder for the run"):
+        start_run(tmp_path / "file", find_cases(data), RECIPE, run.folds)
+
 
 def test_a_run_goes_on_where_its_scans_were_moved(data, tmp_path):
-    before, after, folder = tmp_path / "before", tmp_path / "after", tmp_path / "run"
+    before, after, folder = tmp_path / "before", tmp_path / "moved" / "after", tmp_path / "run"
     for copy in (before, after):
         shutil.copytree(data, copy)
     folds = folds_for(find_cases(before), None)

@@ -138,6 +138,6 @@ def test_what_cannot_be_tuned_is_refused(run):
     name = run.folds[0].test[0]
     write_json(run.prepared(name) / "geometry.json", {"sources": digest_sources(run, name)})
     labels = run.cases[name].label_map
-    nib.save(nib.Nifti1Image(np.ones((6, 7, 8), np.uint8), np.eye(4)), labels)
+    nib.save(nib.Nifti1Image(np.ones((6, 7, 8), np.uint8), np.diag([-1.0, -1, 1, 1])), labels)
     with pytest.raises(RunError, match=rf"{labels.name} was changed after it was prepared"):
         tune(run)
