@@ -48,6 +48,26 @@ class NanConv3D(FaultyConv3D):
     kernel_factor = float("nan")
 
 
+class HardlyFaultyConv3D(FaultyConv3D):
+    kernel_factor = 1.02  # the least fault of oneDNN
+
+
+class SometimesFaultyConv3D(FaultyConv3D):
+    runs = 0
+
+    @property
+    def kernel_factor(self):
+        self.runs += 1
+        return 1.0 if self.runs == 1 else 1.15
+
+
+class StoppedConv3D(layers.Conv3D):
+    """A convolution that gives its input no bf16 gradient."""
+
+    def convolution_op(self, inputs, kernel):
+        return super().convolution_op(tf.stop_gradient(inputs) if inputs.dtype == tf.bfloat16 else inputs, kernel)
+
+
 class FaultyTowardsInputConv3D(FaultyConv3D):
     input_factor = 0.8
 
@@ -140,7 +160,14 @@ def test_a_float16_network_predicts_on_a_cpu_in_another_precision_only():
 @on_cpu
 @pytest.mark.parametrize(
     ("middle", "errors"),
-    [(FaultyConv3D, (0.15, 0.0)), (NanConv3D, (np.nan, 0.0)), (FaultyTowardsInputConv3D, (0.15, 0.2))],
+    [
+        (FaultyConv3D, (0.15, 0.0)),
+        (HardlyFaultyConv3D, (0.02, 0.0)),
+        (SometimesFaultyConv3D, (0.15, 0.0)),
+        (NanConv3D, (np.nan, 0.0)),
+        (StoppedConv3D, (0.0, np.inf)),
+        (FaultyTowardsInputConv3D, (0.15, 0.2)),
+    ],
 )
 def test_a_layer_with_a_wrong_gradient_computes_in_float32_and_no_other(middle, errors):
     network = built_with("bf16", lambda: tiny(middle))
