@@ -236,6 +236,9 @@ whole = train("whole", as_killed)
 said = []
 resumed = train("killed", said.append)
 moved_on = train("moved", said.append, None)[0]
+with choose_devices("1", RECIPE).scope():
+    value = keras.Variable(0.0).value
+    second = value.device if keras.backend.backend() == "tensorflow" else str(value.devices())
 (folder / "result.json").write_text(json.dumps({
     "small": of_small,
     "adding": compared(adding),
@@ -246,6 +249,7 @@ moved_on = train("moved", said.append, None)[0]
     "same variables": all(np.array_equal(a, b) for a, b in zip(whole[1], resumed[1], strict=True)),
     "epochs": len(whole[0]),
     "resumed": said[0],
+    "second": second,
     "moved": [moved_on[0] == whole[0][0], len(moved_on), np.isfinite(moved_on).all().item()],
 }))
 """
@@ -297,6 +301,10 @@ def test_a_killed_run_on_two_devices_ends_as_an_uninterrupted_one(result):
 
 def test_a_killed_run_on_two_devices_ends_on_one(result):
     assert result["moved"] == [True, 2, True]
+
+
+def test_a_number_is_that_of_the_device(result):
+    assert result["second"].rstrip("})").endswith("1")
 
 
 def test_the_default_is_the_backend_s_own_device():

@@ -211,3 +211,28 @@ def test_a_network_that_applies_a_layer_twice_is_its_own_trainer():
     layer = layers.Conv3D(3, 3, padding="same")
     network = keras.Model(inputs, layer(layer(inputs)))
     assert trainer_of(network) is network
+
+
+def test_a_concatenation_that_several_layers_read_is_made_once_in_its_own_type_and_outputs_keep_their_names():
+    inputs = keras.Input((2, 4, 4, 3))
+    options = {"dtype": "mixed_bfloat16"}
+    both = [layers.Conv3D(3, 1, name=name, **options)(inputs) for name in ("first", "second")]
+    joined = layers.Concatenate(**options)(both)
+    read = [layers.AveragePooling3D(1, **options)(joined), layers.LayerNormalization(**options)(joined)]
+    network = keras.Model(inputs, {"joined": joined, "read": layers.Add(**options)(read)})
+    trainer = trainer_of(network)
+    assert len([layer for layer in trainer.layers if isinstance(layer, layers.Concatenate)]) == 1
+    values = np.random.default_rng(0).normal(size=(1, 2, 4, 4, 3)).astype("float32")
+    found, expected = trainer(values), network(values)
+    assert {name: x.dtype for name, x in found.items()} == dict.fromkeys(expected, tf.bfloat16)
+    for name in expected:
+        np.testing.assert_allclose(tf.cast(found[name], "float32"), tf.cast(expected[name], "float32"), atol=0.05)
+    assert trainer_of(keras.Model(inputs, joined)).output.dtype == "bfloat16"
+
+
+def test_on_a_gpu_a_network_is_its_own_trainer(monkeypatch):
+    inputs = keras.Input((4, 8, 8, 3))
+    network = keras.Model(inputs, layers.Conv3D(3, 3, padding="same")(inputs))
+    assert trainer_of(network) is not network
+    monkeypatch.setattr("planar3d.training.trainer.on_gpu", lambda: True)
+    assert trainer_of(network) is network
