@@ -102,7 +102,8 @@ def narrow():
     """A network that TensorFlow computes in float16 on a CPU too, since it does not pool."""
     keras.utils.set_random_seed(0)
     inputs = keras.Input((4, 8, 8, 3), dtype="float32", name="input")
-    x = keras.layers.Conv3D(2, 3, padding="same", activation="softplus", dtype="mixed_float16", name="first")(inputs)
+    options = {"activation": "softplus", "kernel_regularizer": keras.regularizers.L2(0.1), "dtype": "mixed_float16"}
+    x = keras.layers.Conv3D(2, 3, padding="same", name="first", **options)(inputs)
     x = keras.layers.BatchNormalization(dtype="mixed_float16", name="norm")(x)
     return keras.Model(inputs, keras.layers.Conv3D(1, 1, activation="sigmoid", dtype="float32", name="conv10")(x))
 
@@ -211,7 +212,9 @@ def train(name, notify=lambda text: None, asked="0,1"):
     twin, samples = trainer_of(network), ScanSamples(*scans, RECIPE)
     progress = fit(network, twin, samples, training, validation, RECIPE, into, notify, devices=chosen)
     rows = [[row[k] for k in ("loss", "dice", "val_loss", "val_dice")] for row in progress.history]
-    return rows, [numpy(v) for v in network.variables]
+    seeds = [v.value for v in network.variables if v.path.endswith("seed_generator_state")]
+    drawn = [tuple(numpy(copy)) for seed in seeds for copy in getattr(seed, "values", [seed])]
+    return rows, [numpy(v) for v in network.variables], len(drawn) == len(set(drawn)) > 0
 
 
 def as_killed(text):
@@ -250,6 +253,7 @@ with choose_devices("1", RECIPE).scope():
     "epochs": len(whole[0]),
     "resumed": said[0],
     "second": second,
+    "apart": whole[2],
     "moved": [moved_on[0] == whole[0][0], len(moved_on), np.isfinite(moved_on).all().item()],
 }))
 """
@@ -301,6 +305,10 @@ def test_a_killed_run_on_two_devices_ends_as_an_uninterrupted_one(result):
 
 def test_a_killed_run_on_two_devices_ends_on_one(result):
     assert result["moved"] == [True, 2, True]
+
+
+def test_random_layers_draw_other_numbers_on_each_device(result):
+    assert result["apart"]
 
 
 def test_a_number_is_that_of_the_device(result):
