@@ -92,13 +92,16 @@ def interruptible() -> Iterator[None]:
 
     The process then exits with 128 plus the signal's number, as is usual in shells; a second signal ends it at once.
     Ignored signals stay ignored, such as Ctrl-C in a shell's background jobs. A signal that arrives in a destructor or
-    another callback, whose errors Python ignores, is sent again.
+    another callback, whose errors Python ignores, is sent again. An error that an extension in C raises instead, as
+    while it is imported, counts as the interruption.
     """
+    interruptions: list[_Interruption] = []
 
     def leave(number: int, frame: FrameType | None) -> None:
         for interrupting in before:
             signal.signal(interrupting, signal.SIG_DFL)
-        raise _Interruption(128 + number)
+        interruptions.append(_Interruption(128 + number))
+        raise interruptions[-1]
 
     def say_and_leave(number: int, frame: FrameType | None) -> None:
         # Not by print, which the signal may have interrupted; and without a word if nobody reads, as after SIGHUP.
@@ -127,6 +130,10 @@ def interruptible() -> Iterator[None]:
     ended = threading.Event()
     try:
         yield
+    except Exception as error:
+        if interruptions:
+            raise interruptions[-1] from error
+        raise
     finally:
         ended.set()
         sys.unraisablehook = hook

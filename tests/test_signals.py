@@ -42,6 +42,9 @@ STARTS = {
     ),
     "weak reference": "made = Cycle(); seen = weakref.ref(made, callback); del made",
     "ordinary code": "callback()",
+    "extension with an error of its own": (  # as of pybind11, of which this is the text, and of Cython
+        "try: callback()\n    except SystemExit: raise ImportError('initialization failed')"
+    ),
 }
 
 
