@@ -43,11 +43,11 @@ def one_after_the_other(folder: Path, model: str, ways: Ways) -> Callable[[], in
 def pipeline(folder: Path, model: str, ways: Ways) -> Callable[[], int]:
     """The pipeline of `planar3d predict`, including lesion tables, quality checks and records."""
     from planar3d.study.cohort import segment_all
-    from planar3d.study.segmented import Asked
+    from planar3d.study.segmented import Request
 
     def call() -> int:
         out = folder / "pipeline"
-        return len(segment_all([folder], model, out, asked=Asked(*ways), notify=lambda line: None).records)
+        return len(segment_all([folder], model, out, request=Request(*ways), notify=lambda line: None).records)
 
     return call
 

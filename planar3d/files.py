@@ -1,14 +1,12 @@
 """Atomic writing of files."""
 
 import csv
-import errno
 import io
 import json
 import os
 import re
 import secrets
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -17,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from planar3d.disk import require_room
 from planar3d.errors import RunError
 
 _WRITING = ".writing-"  # prefix of temporary files and folders
@@ -112,32 +111,6 @@ def make_folder(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
 
 
-def require_room(path: str | Path, size: int, cause: Exception | None = None) -> None:
-    """Raise the error of a full disk, naming `path`, if less than `size` bytes are free in its folder.
-
-    A `cause` that names no file, as when a quota is used up, is raised again with `path`. Call it without a cause
-    before HDF5 writes, which end in a segmentation fault at a full disk or a quota: `size` is then that of the arrays.
-    """
-    size += 0 if cause else 2**20  # for all that a weights file has besides its arrays
-    if shutil.disk_usage(Path(path).parent).free < size:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from cause
-    cause = cause or _refusal(Path(path).parent, size)
-    part = re.fullmatch(r"\d+ requested and \d+ written", str(cause))  # NumPy's error, which has no number
-    if isinstance(cause, OSError) and not cause.filename and (cause.errno or part):
-        reason = os.strerror(cause.errno) if cause.errno else f"{cause}, as when a quota is used up"
-        raise OSError(cause.errno or errno.EIO, reason, str(path)) from cause  # HDF5's reason has several lines
-
-
-def _refusal(folder: Path, size: int) -> OSError | None:
-    """The error with which a folder refuses a file of this size; None if it takes it, or cannot tell."""
-    with tempfile.TemporaryFile(dir=folder) as trial:
-        try:
-            getattr(os, "posix_fallocate", lambda *given: None)(trial.fileno(), 0, size)
-        except OSError as error:
-            return error if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else None
-    return None
-
-
 def file_of(error: OSError) -> str:
     """The file that an error of the system is about, as the user knows it: not by its temporary name."""
     found = str(error.filename2 or error.filename or "A file or the standard output")
@@ -175,7 +148,8 @@ def why_too_long(paths: Iterable[Path]) -> str:
 
 
 @cache
-def _longest_name(folder: Path) -> int:  # in bytes; the folder may not exist yet
+def _longest_name(folder: Path) -> int:
+    """The bytes that a name can have in a folder, which may not exist yet."""
     there = next(place for place in (folder, *folder.parents) if place.exists())
     return os.pathconf(there, "PC_NAME_MAX") if hasattr(os, "pathconf") else 255
 
@@ -193,7 +167,10 @@ def remove_temporaries_of(*paths: str | Path) -> None:
 
 def _remove(found: Iterable[Path]) -> None:
     for left in [*found]:
-        shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> None:

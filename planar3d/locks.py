@@ -19,15 +19,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from planar3d.disk import require_room
 from planar3d.errors import Planar3DWarning, RunError
-from planar3d.files import make_folder, remove_temporaries, remove_temporaries_of, require_room, written_at
+from planar3d.files import make_folder, remove_temporaries, remove_temporaries_of, written_at
 
 CLAIM = ".claim"  # of a whole folder, inside it
 BEAT = 30.0  # seconds between two signs of life
 SILENT = 600.0  # seconds without one after which a process on another host counts as dead
 _UNNAMED = 60.0  # the same for a claim without a name: its process was killed before writing it, or is about to
 _LATEST = 2**40  # seconds since 1970; of a later time, no date is known
-_POLL = 0.2  # seconds between checks of a claim while waiting
 
 
 class Holder(NamedTuple):
@@ -181,7 +181,7 @@ def held(
     if isinstance(claim, Holder):
         wait(f"{what} is in use by {claim}; {doing} must wait")
     while isinstance(claim, Holder):
-        time.sleep(_POLL)
+        time.sleep(0.2)
         claim = take(path, clean)
     try:
         yield claim

@@ -35,7 +35,7 @@ def record_of(mask, name="sub-01_FLAIR"):
         "scan": {"name": name, "path": f"/data/{name}.nii.gz", "sha256": "5ca", "spacing_mm": list(mask.spacing)},
         "model": {"name": "ms-flair", "sha256": "30de1", "licence": "CC BY 4.0", "threshold": 32.0},
         "recipe": {"name": "modern", "size": 256, "frozen": ["encoder"]},
-        "asked": {"method": "auto"},
+        "requested": {"method": "auto"},
         "how": {"description": "shared on OpenVINO, bf16", "seed": 0},
         "versions": {"planar3d": "0.1.0", "keras": "3.15.1"},
         "result": {

@@ -10,13 +10,13 @@ import h5py
 import numpy as np
 import pytest
 
+from planar3d.disk import require_room
 from planar3d.errors import RunError
 from planar3d.files import (
     file_of,
     folder_written_beside,
     read_json,
     remove_temporaries,
-    require_room,
     temporary_folder,
     write_json,
     written_beside,

@@ -42,41 +42,41 @@ def parser() -> argparse.ArgumentParser:
 
 def run(words: Sequence[str] | None = None) -> int:
     """Run the requested analysis; returns 1 if some of the scans failed."""
-    asked = parser().parse_args(words)
-    for folder in filter(None, (asked.output_dir, asked.work_dir)):
+    arguments = parser().parse_args(words)
+    for folder in filter(None, (arguments.output_dir, arguments.work_dir)):
         if why := why_no_folder(folder):
             raise DatasetError(why)
     check_study_extra()  # for the reports
-    if asked.work_dir:
-        asked.work_dir.mkdir(parents=True, exist_ok=True)
-        tempfile.tempdir = str(asked.work_dir)
-    if asked.analysis_level == "group":  # reads only what participant wrote
-        return group(asked.output_dir)
-    if not asked.bids_dir.is_dir():
-        raise DatasetError(f"{asked.bids_dir} is not a folder; name a raw BIDS data set.")
-    if not asked.skip_bids_validation:
-        validate(asked.bids_dir, say)
-    return participant(asked)
+    if arguments.work_dir:
+        arguments.work_dir.mkdir(parents=True, exist_ok=True)
+        tempfile.tempdir = str(arguments.work_dir)
+    if arguments.analysis_level == "group":  # reads only what participant wrote
+        return group(arguments.output_dir)
+    if not arguments.bids_dir.is_dir():
+        raise DatasetError(f"{arguments.bids_dir} is not a folder; name a raw BIDS data set.")
+    if not arguments.skip_bids_validation:
+        validate(arguments.bids_dir, say)
+    return participant(arguments)
 
 
-def participant(asked: argparse.Namespace) -> int:
+def participant(arguments: argparse.Namespace) -> int:
     """Segment the scans of the participants and sessions; any number of processes may share the output folder."""
     from planar3d.study.cohort import segment_all
-    from planar3d.study.segmented import Asked
+    from planar3d.study.segmented import Request
 
-    participants = [label.removeprefix("sub-") for label in asked.participant_label]
+    participants = [label.removeprefix("sub-") for label in arguments.participant_label]
     for label in participants:
-        if not (asked.bids_dir / f"sub-{label}").is_dir():
-            raise DatasetError(f"{asked.bids_dir} has no folder sub-{label}; name participants of the data set.")
-    sessions = [label.removeprefix("ses-") for label in asked.session_label]
+        if not (arguments.bids_dir / f"sub-{label}").is_dir():
+            raise DatasetError(f"{arguments.bids_dir} has no folder sub-{label}; name participants of the data set.")
+    sessions = [label.removeprefix("ses-") for label in arguments.session_label]
     for label in sessions:
-        if not any(asked.bids_dir.glob(f"sub-*/ses-{glob.escape(label)}")):
-            raise DatasetError(f"{asked.bids_dir} has no folder sub-*/ses-{label}; name sessions of the data set.")
+        if not any(arguments.bids_dir.glob(f"sub-*/ses-{glob.escape(label)}")):
+            raise DatasetError(f"{arguments.bids_dir} has no folder sub-*/ses-{label}; name sessions of the data set.")
     chosen = _chosen(participants, sessions)
-    how = {name: getattr(asked, name) for name in ("assume_affine", "overwrite")}
-    written = Asked(**how, probability=True, report=True, instances=True)
-    model = open_model(asked.model, asked.recipe)
-    done = segment_all([asked.bids_dir], model, asked.output_dir, written, say, takes=chosen)
+    how = {name: getattr(arguments, name) for name in ("assume_affine", "overwrite")}
+    written = Request(**how, probability=True, report=True, instances=True)
+    model = open_model(arguments.model, arguments.recipe)
+    done = segment_all([arguments.bids_dir], model, arguments.output_dir, written, say, takes=chosen)
     return int(bool(done.failed))
 
 

@@ -80,9 +80,9 @@ def predict(
     """Segment raw scans, or cases of several images, on their own grids. Finished scans are skipped."""
     from planar3d.study.cohort import segment_all
     from planar3d.study.cohort_folder import takes_part
-    from planar3d.study.segmented import Asked
+    from planar3d.study.segmented import Request
 
-    asked = Asked(
+    request = Request(
         method=method,
         engine=engine,
         precision=precision,
@@ -101,7 +101,7 @@ def predict(
     given: list[Given] = [*(inputs or []), *([_by_name(image)] if image else [])]
     models = open_models(model, recipe, settings, size)
     takes = takes_part(part) if part else None
-    segmented = segment_all(given, models, out, asked=asked, notify=log(as_json), takes=takes, cluster=cluster)
+    segmented = segment_all(given, models, out, request=request, notify=log(as_json), takes=takes, cluster=cluster)
     if as_json:
         print_json({"scans": segmented.records, "failed": {str(k): why for k, why in segmented.failed.items()}})
     if segmented.failed:

@@ -11,7 +11,7 @@ import numpy as np
 from planar3d.conversion.choices import MappingChoice, is_whole, mappings_of
 from planar3d.conversion.convolutions import RULES as CONVOLUTIONS, padded_twice
 from planar3d.conversion.graph_walk import Counterparts, GraphWalk, input_in_3d
-from planar3d.conversion.place import Layout
+from planar3d.conversion.place import DepthAxis
 from planar3d.conversion.resolution import depth_factors, uses_in
 from planar3d.conversion.transfer_report import TransferReport
 from planar3d.errors import ConversionError
@@ -104,7 +104,7 @@ def convert(
         )
     if input_tensor is not None and (depth or in_channels):
         raise ConversionError("input_tensor has its own depth and channels; omit depth and in_channels.")
-    layout, uses = Layout(axis), list(uses_in(network))
+    layout, uses = DepthAxis(axis), list(uses_in(network))
     kernels = {n: each for n, each in uses if type(each) in CONVOLUTIONS and type(each) not in counterparts}
     _check_types(counterparts, {type(operation) for _, operation in uses})
     times = Counter(id(operation) for _, operation in uses)

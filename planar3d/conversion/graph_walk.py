@@ -13,7 +13,7 @@ from planar3d.conversion import channels, operations
 from planar3d.conversion.choices import PLANAR, KernelMapping
 from planar3d.conversion.held_objects import check_activation, has_weights
 from planar3d.conversion.layer_rules import RULES
-from planar3d.conversion.place import Layout, Place, Step, Taken, fill, is_same, tell_apart
+from planar3d.conversion.place import DepthAxis, Place, Step, Taken, fill, is_same, tell_apart
 from planar3d.conversion.refusals import refusal
 from planar3d.conversion.transfer_report import TransferredLayer
 from planar3d.errors import ConversionError
@@ -26,7 +26,7 @@ Counterparts = Mapping[type, Callable[[Any], keras.Layer]]
 class GraphWalk:
     """The settings of a conversion, see `convert`, and its results so far."""
 
-    layout: Layout
+    layout: DepthAxis
     whole_volume: bool
     mappings: Mapping[str, KernelMapping]  # by layer, nested ones as `model/layer`
     factors: Mapping[int, int]  # see `depth_factors`, by ids of nodes; 1 for others
@@ -227,7 +227,7 @@ def _padded_once(plane: keras.layers.ZeroPadding3D, depth: keras.layers.ZeroPadd
     return keras.layers.ZeroPadding3D(ends, name=depth.name, dtype=depth.dtype_policy)
 
 
-def input_in_3d(flat: Any, layout: Layout, depth: int | None, deep: bool, channels: int | None) -> Any:
+def input_in_3d(flat: Any, layout: DepthAxis, depth: int | None, deep: bool, channels: int | None) -> Any:
     """The 3D input for a 2D input: with depth for maps, and with other channels if given."""
     shape = (*flat.shape[:-1], channels or flat.shape[-1]) if deep else tuple(flat.shape)
     shape = layout.with_depth(shape, depth) if deep else shape

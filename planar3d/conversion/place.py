@@ -13,7 +13,7 @@ from planar3d.transfer.weight_places import Origin, path_within
 
 
 @dataclass(frozen=True)
-class Layout:
+class DepthAxis:
     """A 3D tensor is its 2D tensor with depth inserted: beside or between a map's rows and cols, first in a vector."""
 
     axis: int = 0  # 0 puts depth before the rows, 1 between rows and columns, 2 after the columns
@@ -53,7 +53,7 @@ class Place:
     named: Mapping[str, Any]  # those given by name
     depth: int | None  # of its first input in 3D; None if unknown
     has_depth: bool  # whether its input has values per slice, not for the whole volume
-    layout: Layout  # the position of depth
+    layout: DepthAxis  # the position of depth
     whole_volume: bool  # whether global pooling includes depth
     kernel: KernelMapping  # the mapping of its kernel
     factor: int  # the factor by which it divides or multiplies depth

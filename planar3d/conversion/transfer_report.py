@@ -11,9 +11,10 @@ import keras
 
 import planar3d
 from planar3d.conversion.place import Step
+from planar3d.disk import require_room
 from planar3d.errors import ConversionError, path_of
 from planar3d.extras import extra
-from planar3d.files import require_room, write_json, written_beside
+from planar3d.files import write_json, written_beside
 from planar3d.transfer.digests import digest_of_all, file_sha256
 from planar3d.wording import counted
 

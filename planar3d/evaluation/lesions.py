@@ -117,6 +117,6 @@ def _count_detected(overlaps: sparse.csr_matrix, sizes: np.ndarray, other_sizes:
             continue
         order = np.lexsort((-outside[others], -other_sizes[others], -overlap))
         # Voxel counts are summed and divided once, so that 13 of 20 is exactly 0.65.
-        asked = others[order][: 1 + np.searchsorted(np.cumsum(overlap[order]) / covered, GAMMA)]
-        detected += not np.any(outside[asked] > BETA)
+        overlapping = others[order][: 1 + np.searchsorted(np.cumsum(overlap[order]) / covered, GAMMA)]
+        detected += not np.any(outside[overlapping] > BETA)
     return detected

@@ -10,9 +10,10 @@ import keras
 import numpy as np
 
 from planar3d import __version__
+from planar3d.disk import require_room
 from planar3d.errors import Planar3DError, path_of, text_of
 from planar3d.extras import check_extra
-from planar3d.files import folder_written_beside, read_json, require_room, write_json
+from planar3d.files import folder_written_beside, read_json, write_json
 from planar3d.graph.keras_graph import check_model, layers_within
 from planar3d.inference.export_formats import FORMATS, Format
 from planar3d.inference.onnx_graph import AXES

@@ -80,11 +80,11 @@ def known_description(
 def asks_for_one_network(one: Recipe, other: Recipe) -> bool:
     """Whether two recipes have the same layers, which do not depend on rows and columns."""
 
-    def asked(recipe: Recipe) -> tuple[Any, ...]:
+    def requested(recipe: Recipe) -> tuple[Any, ...]:
         depth, *_, channels = recipe.window
         return recipe.network, recipe.targets.outputs, recipe.targets.activation, depth, channels
 
-    return asked(one) == asked(other)
+    return requested(one) == requested(other)
 
 
 def keep_description(sha256: str, arrays: Mapping[str, np.ndarray], network: "keras.Model") -> None:

@@ -10,8 +10,9 @@ import h5py
 import keras
 import numpy as np
 
+from planar3d.disk import require_room
 from planar3d.errors import WeightsError
-from planar3d.files import require_room, written_beside
+from planar3d.files import written_beside
 from planar3d.locks import alone_with
 from planar3d.networks.model_card import check_card, write_about
 from planar3d.networks.registry import recipe_network

@@ -158,7 +158,7 @@ def refuse_other_sizes(
     Call it before building the network: an untrusted recipe may require more memory than available. `said` is the
     file's own output of `describe_network`.
     """
-    asked, architecture = describe_network(recipe), find_architecture(recipe.network.name)
+    requested, architecture = describe_network(recipe), find_architecture(recipe.network.name)
     if said is None:
         found = architecture.told(arrays)
     else:
@@ -166,7 +166,7 @@ def refuse_other_sizes(
         if found["network"] == recipe.network.name:
             # A setting missing in an older file was a constant of its network, which is the default.
             found = {**architecture.arguments(type(recipe.network)(), recipe.targets), **found}
-    wanted = {"network": recipe.network.name, "channels": recipe.preparation.channels, **asked["arguments"]}
+    wanted = {"network": recipe.network.name, "channels": recipe.preparation.channels, **requested["arguments"]}
     for field, value in wanted.items():
         if field in found and _text(found[field]) != _text(value):
             raise WeightsError(
@@ -175,7 +175,7 @@ def refuse_other_sizes(
                 f"{field}={_text(found[field])})."
             )
     largest = max((max(array.shape, default=0) for array in arrays.values()), default=0)
-    for field, value in asked["arguments"].items():
+    for field, value in requested["arguments"].items():
         numbers = [n for n in (value if isinstance(value, list) else [value]) if isinstance(n, int)]
         if max(numbers, default=0) > largest or len(numbers) > _MOST_LEVELS:
             raise WeightsError(

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from planar3d.disk import require_room
 from planar3d.errors import WeightsError
-from planar3d.files import require_room, written_beside
+from planar3d.files import written_beside
 from planar3d.graph.description import Description
 from planar3d.networks.descriptions import asks_for_one_network, keep_description, known_description
 from planar3d.recipes import PAPER, Recipe

@@ -98,7 +98,7 @@ def _read(image: Any, placed: bool) -> tuple[nib.Nifti1Header, np.ndarray]:
 
 def _unpacked(path: Path, size: int) -> bytes:
     """The bytes of a file, unzipped to its end, where gzip compares its checksum; an error if they are more."""
-    possible = path.stat().st_size * DEFLATE_LIMIT  # Python allocates all bytes that are asked for
+    possible = path.stat().st_size * DEFLATE_LIMIT  # Python allocates all requested bytes
     with path.open("rb") as file:
         content = unzipped(file)[0].read(min(size + 1, possible))
     if len(content) > size:

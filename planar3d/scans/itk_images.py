@@ -179,7 +179,7 @@ def _unpacked(packed: bytes, most: int) -> bytes:
     """The content of a stream of zlib or gzip, no more than so many bytes of it."""
     stream, zipped = unzipped(io.BytesIO(packed))
     if zipped:
-        return stream.read(min(most, len(packed) * DEFLATE_LIMIT))  # Python allocates all bytes that are asked for
+        return stream.read(min(most, len(packed) * DEFLATE_LIMIT))  # Python allocates all requested bytes
     unpacking = zlib.decompressobj()
     content = unpacking.decompress(packed, most)
     if len(content) < most and not unpacking.eof:

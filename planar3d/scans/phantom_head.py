@@ -48,7 +48,7 @@ _VERTEBRA = (20, (13, 9), 17, 4)  # mm in front of the cord, radii, period, thic
 
 
 @dataclass(frozen=True)
-class Head:
+class PhantomHead:
     """Tissue fractions of a head."""
 
     # uint8 (tissue, x, y, z), 255 for a voxel of one tissue; tissues as in `TISSUES`, axes right, anterior, superior.
@@ -86,7 +86,7 @@ def lateral_ventricles() -> np.ndarray:
 
 
 @lru_cache(maxsize=3)  # a reduced grid of each center has its own step
-def build_head(step: int = 1) -> Head:
+def build_head(step: int = 1) -> PhantomHead:
     """Build the average head in voxels of `step` mm."""
     maps = {name: _coarsen(np.pad(volume[_CUT:-_CUT], _ROOM), step) for name, volume in brain_maps().items()}
     origin = np.add(BRAIN_ORIGIN, (_CUT, 0, 0)) - np.array(_ROOM)[:, 0] + (step - 1) / 2
@@ -110,7 +110,7 @@ def build_head(step: int = 1) -> Head:
     fractions *= 1 - maps["brain"]
     for name, share in sharpened(maps).items():
         fractions[TISSUES.index(name)] += share
-    return Head((fractions * 255 + 0.5).astype(np.uint8), origin, step)
+    return PhantomHead((fractions * 255 + 0.5).astype(np.uint8), origin, step)
 
 
 def _coarsen(volume: np.ndarray, step: int) -> np.ndarray:

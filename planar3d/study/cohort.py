@@ -26,7 +26,7 @@ from planar3d.study.cohort_report import LESIONS, PAGE, SCANS, write_cohort_repo
 from planar3d.study.cohort_task import CohortTask
 from planar3d.study.records import is_own, refuse_other
 from planar3d.study.run_folder import is_run
-from planar3d.study.segmented import Asked, describe_models
+from planar3d.study.segmented import Request, describe_models
 from planar3d.wording import counted, is_or_are
 
 _POLL = 5.0  # seconds between a worker's checks of a scan claimed by another process
@@ -44,7 +44,7 @@ def segment_all(
     inputs: Sequence[Given],
     model: str | Path | Model | Sequence[str | Path | Model],
     out: str | Path,
-    asked: Asked = Asked(),  # noqa: B008 - frozen
+    request: Request = Request(),  # noqa: B008 - frozen
     notify: Notify = tell,
     takes: Callable[[str], bool] | None = None,
     cluster: str | None = None,
@@ -66,22 +66,22 @@ def segment_all(
         RunError: another process has claimed the only input; a file of another origin has the name of one of its files,
             or of a table or page.
     """
-    if asked.overlay or asked.report:
+    if request.overlay or request.report:
         check_study_extra()
-    if asked.dicom_sr:
-        asked = replace(asked, dicom_seg=True)
-    if asked.dicom_seg:
+    if request.dicom_sr:
+        request = replace(request, dicom_seg=True)
+    if request.dicom_seg:
         check_extra("dicom", "highdicom")
-    segmenter = Segmenter(model, **asked.how)
+    segmenter = Segmenter(model, **request.how)
     several = len(segmenter.recipes[0].targets.names) > 1
-    if asked.dicom_seg and several:
+    if request.dicom_seg and several:
         raise RecipeError(
             "--dicom-seg and --dicom-sr write lesions only, but the model has several targets. Omit them."
         )
     if cluster:  # whose workers may be in another folder
         check_cluster(cluster)
         inputs, out = [_absolute(given) for given in inputs], Path(out).absolute()
-    items = dict(_nameable(item, out, several, asked) for item in find_inputs(inputs, segmenter.images))
+    items = dict(_nameable(item, out, several, request) for item in find_inputs(inputs, segmenter.images))
     is_single = len(items) == 1
     if is_single and (problem := next(iter(items)).problem):
         raise ScanError(problem)
@@ -91,15 +91,15 @@ def segment_all(
     folder = CohortFolder(out)
     if is_run(folder.path):  # of which report would show the run alone
         raise RunError(f"{folder.path} is a run folder of planar3d crossval; name another folder with --out.")
-    refuse_other(*(folder.path / name for name in (SCANS, LESIONS, *([PAGE] if asked.report else []))))
-    task = CohortTask(items, folder, describe_models(opened), segmenter, asked, notify, places, is_single)
+    refuse_other(*(folder.path / name for name in (SCANS, LESIONS, *([PAGE] if request.report else []))))
+    task = CohortTask(items, folder, describe_models(opened), segmenter, request, notify, places, is_single)
     is_old = folder.path.exists()
     try:
         with folder.alone(notify):
             for dataset in {item.dataset for item in items if item.dataset}:
                 write_dataset_description(folder.path, dataset)
             folder.forget(items)
-            folder.ask(items)
+            folder.request(items)
         mine = [item for item in items if takes is None or takes(item.name)]
         if not mine:
             notify(f"this part is empty: there {is_or_are(items)} only {counted(items, 'scan')}")
@@ -124,10 +124,10 @@ def segment_all(
     return Cohort([task.records[item] for item in items if item in task.records], task.failed)
 
 
-def _nameable(item: ScanInput, out: str | Path, several: bool, asked: Asked) -> tuple[ScanInput, Outputs]:
+def _nameable(item: ScanInput, out: str | Path, several: bool, request: Request) -> tuple[ScanInput, Outputs]:
     """A scan with its outputs; with a problem if their names are too long for the file system, or hidden."""
     outputs = outputs_of(item, out, several)
-    why = why_too_long(getattr(outputs, name) for name in asked.files)
+    why = why_too_long(getattr(outputs, name) for name in request.files)
     if outputs.record.name.startswith("."):  # as the system's own files, hidden ones are no records
         why = f"its record would be the hidden file {outputs.record.name}."
     problem = why and f"{item.path}: {why} Rename the scan, or name it in a table with the columns scan and name."
@@ -148,7 +148,7 @@ def _finish(task: CohortTask) -> None:
         standing, records = folder.read()
         failed = standing.failed | {os.path.abspath(path): why for path, why in task.failed.items()}
         write_cohort_tables(folder.path, records, failed)
-        if task.asked.report or is_own(page):  # which would be out of date
+        if task.request.report or is_own(page):  # which would be out of date
             try:
                 check_extra("study", "jinja2")
             except Planar3DError as error:
@@ -166,7 +166,7 @@ def _absolute(given: Given) -> Given:
 def _segment_on(cluster: str, task: CohortTask, models: Sequence[Model], items: Sequence[ScanInput]) -> None:
     """Segment scans on the workers of a cluster, and note the outcome of each."""
     found_by = tuple(replace(model, path=model.path.absolute()) for model in models)
-    there = partial(_segment_there, found_by, task.folder.path, task.asked)
+    there = partial(_segment_there, found_by, task.folder.path, task.request)
     tasks = [(item, task.items[item], task.places[item]) for item in items]
     for (item, _, _), found in run_tasks(cluster, there, tasks, "scan", task.notify):
         record, failure, lines = found if isinstance(found, tuple) else (None, str(found), [f"{item.path}: {found}"])
@@ -179,7 +179,7 @@ def _segment_on(cluster: str, task: CohortTask, models: Sequence[Model], items: 
 
 
 def _segment_there(
-    models: tuple[Model, ...], out: Path, asked: Asked, given: tuple[ScanInput, Outputs, str]
+    models: tuple[Model, ...], out: Path, request: Request, given: tuple[ScanInput, Outputs, str]
 ) -> tuple[dict[str, Any] | None, str | None, list[str]]:
     """Segment a scan on a worker; if another process has it, wait, as that process may have died on another host.
 
@@ -187,8 +187,8 @@ def _segment_there(
         Its record, or the reason of the failure, and the lines of the log.
     """
     item, outputs, place = given
-    segmenter, lines, folder = _segmenter_there(models, asked), list[str](), CohortFolder(out)
-    task = CohortTask({item: outputs}, folder, describe_models(models), segmenter, asked, lines.append, {item: place})
+    segmenter, lines, folder = _segmenter_there(models, request), list[str](), CohortFolder(out)
+    task = CohortTask({item: outputs}, folder, describe_models(models), segmenter, request, lines.append, {item: place})
     task.announced.append(segmenter.description)
     try:
         task.segment([item])
@@ -201,12 +201,12 @@ def _segment_there(
 
 
 @lru_cache(maxsize=1)
-def _segmenter_there(models: tuple[Model, ...], asked: Asked) -> Segmenter:
+def _segmenter_there(models: tuple[Model, ...], request: Request) -> Segmenter:
     """A worker's segmenter for all its scans; it opens the weights files."""
     opened = [Model.open(model.path, model.recipe) for model in models]
     for model, meant in zip(opened, models, strict=True):
         if model.sha256 != meant.sha256:
             raise WeightsError(f"{model.path} on {platform.node()} differs from the file with which this run started.")
-    segmenter = Segmenter(opened, **asked.how)
+    segmenter = Segmenter(opened, **request.how)
     segmenter.load()
     return segmenter

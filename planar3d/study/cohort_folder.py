@@ -27,9 +27,9 @@ from planar3d.wording import counted
 
 Records = list[tuple[Path, dict[str, Any]]]  # of masks, each with its file
 NOTES = ".planar3d"
-_ALONE = "claim-all.json"
+_ALONE, _REQUESTS = "claim-all.json", "request-*.json"
 # Files that summarize the scans, and make the folder a data set.
-_SHARED = "dataset_description.json", ".bidsignore", "report.html", "scans.csv", "lesions.csv", f"{NOTES}/asked-*.json"
+_SHARED = "dataset_description.json", ".bidsignore", "report.html", "scans.csv", "lesions.csv", f"{NOTES}/{_REQUESTS}"
 
 
 def takes_part(part: str) -> Callable[[str], bool]:
@@ -81,14 +81,14 @@ class CohortFolder:
             raise RunError(next(iter(damaged.values()), foreign))
         return self
 
-    def ask(self, items: Mapping[ScanInput, Outputs]) -> None:
+    def request(self, items: Mapping[ScanInput, Outputs]) -> None:
         """Note the requested scans, replacing earlier lists of some of them; call it only within `alone`."""
-        asked = self._asked(items)
-        path, records = self._asked_file(asked), {one["record"] for one in asked}
-        for other in self._noted_as("asked-*.json"):
+        requested = self._requested(items)
+        path, records = self._request_file(requested), {one["record"] for one in requested}
+        for other in self._noted_as(_REQUESTS):
             if other != path and {one["record"] for one in read_note(other) or []} <= records:
                 other.unlink(missing_ok=True)
-        write_json(path, asked)  # also if it exists, for its time
+        write_json(path, requested)  # also if it exists, for its time
 
     def forget(self, items: Iterable[ScanInput]) -> None:
         """Drop requests, except these, of scans that do not exist, as after renaming; only within `alone`.
@@ -96,16 +96,16 @@ class CohortFolder:
         Dropped are those that failed or whose process died. Others may be missing on this host alone.
         """
         wanted = {os.path.abspath(item.path) for item in items}
-        others = [one for one in self._all_asked() if one["path"] not in wanted]
+        others = [one for one in self._all_requested() if one["path"] not in wanted]
         state = self._state(others, {}, ())
         ended = {*state.failed, *(path for path, died in state.missing.items() if died)}
         gone = {path for path in ended if not os.path.lexists(volume_of(Path(path))[0])}
-        for file in self._noted_as("asked-*.json"):
-            asked = read_note(file) or []
-            left = [one for one in asked if one["path"] not in gone]
-            if len(left) < len(asked) and all((self.path / one["mask"]).is_file() for one in left):
+        for file in self._noted_as(_REQUESTS):
+            requested = read_note(file) or []
+            left = [one for one in requested if one["path"] not in gone]
+            if len(left) < len(requested) and all((self.path / one["mask"]).is_file() for one in left):
                 file.unlink(missing_ok=True)
-            elif len(left) < len(asked):
+            elif len(left) < len(requested):
                 write_json(file, left)
         for one in others:
             if one["path"] in gone and isinstance(claim := self._claim(one["record"], self.path / one["mask"]), Claim):
@@ -142,18 +142,18 @@ class CohortFolder:
 
     def standing(self, items: Mapping[ScanInput, Outputs] | None = None) -> Standing:
         """The state of scans; default: of all, as `read` returns it."""
-        return self.read()[0] if items is None else self._state(self._asked(items), {}, ())
+        return self.read()[0] if items is None else self._state(self._requested(items), {}, ())
 
     def read(self) -> tuple[Standing, Records]:
         """The state of all requested scans and of those with records, and these records."""
-        asked, damaged = self._all_asked(), dict[str, str]()
+        requested, damaged = self._all_requested(), dict[str, str]()
         records = list(records_within(self.path, damaged))
         recorded = {self._within(file): self._of_record(file, record) for file, record in records}
         made = {one["path"]: name for name, one in recorded.items()}
-        asked = [one for one in asked if not self._is_outdated(one, made.get(one["path"]))]
-        known = {one[key] for one in asked for key in ("path", "record")}
-        asked += [one for name, one in recorded.items() if known.isdisjoint((name, one["path"]))]
-        return self._state(asked, damaged, recorded), records
+        requested = [one for one in requested if not self._is_outdated(one, made.get(one["path"]))]
+        known = {one[key] for one in requested for key in ("path", "record")}
+        requested += [one for name, one in recorded.items() if known.isdisjoint((name, one["path"]))]
+        return self._state(requested, damaged, recorded), records
 
     def _is_outdated(self, one: Mapping[str, Any], record: str | None) -> bool:
         """Whether a requested scan was segmented later, under another name or after it was repaired."""
@@ -162,11 +162,11 @@ class CohortFolder:
         ended = one["since"] if one["problem"] else written_at(self._note("failed", one["record"]))
         return written_at(self.path / record) >= ended
 
-    def _state(self, asked: list[dict[str, str]], damaged: Mapping[str, str], recorded: Container[str]) -> Standing:
-        known = {one["record"] for one in asked}
+    def _state(self, requested: list[dict[str, str]], damaged: Mapping[str, str], recorded: Container[str]) -> Standing:
+        known = {one["record"] for one in requested}
         found = Standing(failed={name: why for name, why in damaged.items() if self._within(Path(name)) not in known})
         noted = self._noted()
-        for one in asked:
+        for one in requested:
             path, claim, failure = one["path"], self._note("claim", one["record"]), self._note("failed", one["record"])
             holder = read_claim(claim) if claim.name in noted else None
             if one["problem"]:
@@ -203,11 +203,11 @@ class CohortFolder:
             if isinstance(claim := take(path), Claim):
                 claim.release()
         if len(items) == 1 or len(self.standing(items).done) == len(items):  # the failure of a single one was raised
-            self._asked_file(self._asked(items)).unlink(missing_ok=True)
+            self._request_file(self._requested(items)).unlink(missing_ok=True)
         with suppress(OSError):
             self.notes.rmdir()
 
-    def _asked(self, items: Mapping[ScanInput, Outputs]) -> list[dict[str, str]]:
+    def _requested(self, items: Mapping[ScanInput, Outputs]) -> list[dict[str, str]]:
         return [
             {"path": os.path.abspath(item.path), "problem": item.problem}
             | {"record": self._within(outputs.record), "mask": self._within(outputs.mask)}
@@ -223,12 +223,12 @@ class CohortFolder:
             "mask": os.path.relpath(file.parent / record["files"]["mask"], self.path),
         }
 
-    def _asked_file(self, asked: Iterable[Mapping[str, str]]) -> Path:
-        return self._note("asked", json.dumps(asked))
+    def _request_file(self, requested: Iterable[Mapping[str, str]]) -> Path:
+        return self._note("request", json.dumps(requested))
 
-    def _all_asked(self) -> list[dict[str, Any]]:
+    def _all_requested(self) -> list[dict[str, Any]]:
         """The requested scans; of one in several lists, the latest request, and all with the time of their list."""
-        lists = sorted((written_at(path), path) for path in self._noted_as("asked-*.json"))
+        lists = sorted((written_at(path), path) for path in self._noted_as(_REQUESTS))
         found = [one | {"since": since} for since, path in lists for one in read_note(path) or []]
         return list({one["path"]: one for one in found}.values())
 

@@ -23,7 +23,7 @@ from planar3d.scans.volume import Scan
 from planar3d.study.cohort_folder import CohortFolder
 from planar3d.study.earlier import earlier_record, is_finished, kept_files, origin, record_of_mask, remove_outdated
 from planar3d.study.records import scan_sha256, scan_stamp
-from planar3d.study.segmented import Asked, summarize_record, write_segmented
+from planar3d.study.segmented import Request, summarize_record, write_segmented
 from planar3d.wording import counted
 
 
@@ -49,7 +49,7 @@ class CohortTask:
     folder: CohortFolder
     model: Mapping[str, Any]
     segmenter: Segmenter
-    asked: Asked
+    request: Request
     notify: Notify
     places: Mapping[ScanInput, str]  # number of each scan among all, for the log
     single: bool = False  # whether to raise the error of a scan
@@ -66,7 +66,7 @@ class CohortTask:
         """Segment scans that are neither done nor claimed by another process."""
         good = [item for item in mine if not item.problem]
         self.ahead = {item for item in good if not self.items[item].mask.exists()}
-        if self.asked.overwrite:
+        if self.request.overwrite:
             self.made = {item: written_at(self.items[item].record) for item in good} | self.made
         coming = self._claim_next(mine)
         if (first := next(coming, None)) is None:
@@ -121,12 +121,12 @@ class CohortTask:
         Only outputs from before the start are overwritten, not those of another working process, which moves the record
         into place before the mask.
         """
-        outputs, overwrite = self.items[item], self.asked.overwrite
+        outputs, overwrite = self.items[item], self.request.overwrite
         if not outputs.mask.exists() or (overwrite and written_at(outputs.record) == self.made[item]):
             return False
         try:
             record = record_of_mask(outputs)
-            if not is_finished(outputs, record, self._origin(item, record), self.asked):
+            if not is_finished(outputs, record, self._origin(item, record), self.request):
                 return False
             self.records[item] = record
             self.folder.succeed(outputs)
@@ -150,11 +150,11 @@ class CohortTask:
         began = time.monotonic()
         if item.problem:
             raise ScanError(item.problem)
-        if self.asked.dicom_seg and item.series is None:
+        if self.request.dicom_seg and item.series is None:
             raise ScanError(f"{item.path} is not a DICOM series, which --dicom-seg and --dicom-sr need; omit them.")
-        before = earlier_record(self.items[item], self.asked.files, self.asked.overwrite, bool(item.dataset))
+        before = earlier_record(self.items[item], self.request.files, self.request.overwrite, bool(item.dataset))
         decided = self._origin(item, {})
-        scans = read_input_images(item, self.asked.assume_affine, self.segmenter.flat)
+        scans = read_input_images(item, self.request.assume_affine, self.segmenter.flat)
         first, prepared = scans[self.segmenter.images[0]], self.segmenter.prepare(scans)
         return _InProgress(before, decided, first, prepared, seconds=time.monotonic() - began)
 
@@ -191,7 +191,7 @@ class CohortTask:
 
     def _write_outputs(self, item: ScanInput, scan: _InProgress, probabilities: Probabilities) -> dict[str, Any]:
         began, mask, recipe = time.monotonic(), probabilities.mask(), probabilities.recipe
-        mapped = self.asked.probability or "probability" in scan.before.get("files", {})  # whose map may be kept
+        mapped = self.request.probability or "probability" in scan.before.get("files", {})  # whose map may be kept
         probability = probabilities.foreground() if mapped else None
         decided, within, final = scan.origin, self.folder.path, self.items[item]
         if scan_stamp(item) != decided["scan_stamp"] and scan_sha256(item) != decided["scan"]["sha256"]:
@@ -205,7 +205,7 @@ class CohortTask:
                 "date": datetime.now(UTC).isoformat(timespec="seconds"),
                 "seconds": round(scan.seconds + time.monotonic() - began, 2),
             }
-            record = write_segmented(outputs, item, about, scan.scan, mask, probability, self.asked, recipe)
+            record = write_segmented(outputs, item, about, scan.scan, mask, probability, self.request, recipe)
             kept = kept_files(final, scan.before, record)
             record["files"] = kept | record["files"]
             write_json(outputs.record, record)
@@ -214,7 +214,7 @@ class CohortTask:
         return record
 
     def _origin(self, item: ScanInput, before: Mapping[str, Any]) -> dict[str, Any]:
-        return origin(item, self.model, self.segmenter.recipes[0].to_json(), self.asked, before)
+        return origin(item, self.model, self.segmenter.recipes[0].to_json(), self.request, before)
 
     def _say_how(self) -> None:
         """Report method, engine and precision: at the start, and when the first scan has decided them."""

@@ -13,7 +13,7 @@ from planar3d.scans.inputs import ScanInput
 from planar3d.scans.outputs import Outputs
 from planar3d.study.record_form import read_record
 from planar3d.study.records import is_own, scan_sha256, scan_stamp
-from planar3d.study.segmented import Asked
+from planar3d.study.segmented import Request
 from planar3d.transfer.digests import file_sha256
 
 # Parts of two records that must agree for their masks to be the same, and how another one made a mask.
@@ -22,17 +22,17 @@ _ADVICE = "Use another output folder, or --overwrite to replace it."
 
 
 def origin(
-    item: ScanInput, model: Mapping[str, Any], recipe: Mapping[str, Any], asked: Asked, before: Mapping[str, Any]
+    item: ScanInput, model: Mapping[str, Any], recipe: Mapping[str, Any], request: Request, before: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The part of a record that determines its mask; known before segmentation.
 
     The scan's files are not read if their places, sizes and times are those in the record of an earlier run.
     """
-    how = {"method": asked.method, "engine": asked.engine, "precision": asked.precision}
+    how = {"method": request.method, "engine": request.engine, "precision": request.precision}
     stamp = scan_stamp(item)  # first: if a file is changed meanwhile, its digest is not that of these times
     known = before["scan"].get("sha256") if stamp and stamp == before.get("scan_stamp") else None
     scan = {"sha256": known or scan_sha256(item)}
-    return {"scan": scan, "scan_stamp": stamp, "model": dict(model), "recipe": dict(recipe), "asked": how}
+    return {"scan": scan, "scan_stamp": stamp, "model": dict(model), "recipe": dict(recipe), "requested": how}
 
 
 def record_of_mask(outputs: Outputs) -> dict[str, Any]:
@@ -43,7 +43,7 @@ def record_of_mask(outputs: Outputs) -> dict[str, Any]:
     return record
 
 
-def is_finished(outputs: Outputs, record: Mapping[str, Any], expected: Mapping[str, Any], asked: Asked) -> bool:
+def is_finished(outputs: Outputs, record: Mapping[str, Any], expected: Mapping[str, Any], request: Request) -> bool:
     """Whether all requested outputs of a scan exist, and its record names them.
 
     Args:
@@ -56,7 +56,7 @@ def is_finished(outputs: Outputs, record: Mapping[str, Any], expected: Mapping[s
     for part, another in _ORIGIN.items():
         if not _agree(part, record, expected):
             raise RunError(f"{outputs.mask} exists, but was made {another}. {_ADVICE}")
-    before, now = record.get("asked") or {}, expected["asked"]
+    before, now = record.get("requested") or {}, expected["requested"]
     for name in {**now, **before}:
         made, wanted = (settings.get(name) or "default" for settings in (before, now))
         if made != wanted:
@@ -64,7 +64,7 @@ def is_finished(outputs: Outputs, record: Mapping[str, Any], expected: Mapping[s
     if record["result"].get("mask_sha256") != file_sha256(outputs.mask):
         raise RunError(f"{outputs.mask} was changed after it was written. {_ADVICE}")
     named = _named(outputs, record)
-    return all(name in named and named[name].is_file() for name in asked.files)
+    return all(name in named and named[name].is_file() for name in request.files)
 
 
 def earlier_record(outputs: Outputs, names: Iterable[str], overwrite: bool, in_dataset: bool) -> dict[str, Any]:
@@ -98,7 +98,7 @@ def kept_files(outputs: Outputs, before: Mapping[str, Any], record: Mapping[str,
     """The outputs of an earlier run that remain valid, as its record names them: those of the same mask and origin."""
 
     def made(one: Mapping[str, Any]) -> tuple[Any, ...]:
-        return one["result"].get("mask_sha256"), one.get("asked")
+        return one["result"].get("mask_sha256"), one.get("requested")
 
     if not before or made(before) != made(record) or not all(_agree(part, before, record) for part in _ORIGIN):
         return {}

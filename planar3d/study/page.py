@@ -16,7 +16,7 @@ from planar3d.files import write_text
 CONDITIONS = {
     "scan": "Scan",
     "model": "Model",
-    "asked": "Asked for",
+    "requested": "Requested",
     "how": "Computation",
     "recipe": "Recipe",
     "versions": "Versions",

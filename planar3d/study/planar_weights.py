@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
+from planar3d.disk import require_room
 from planar3d.errors import WeightsError
 from planar3d.extras import check_study_extra
-from planar3d.files import require_room, written_beside
+from planar3d.files import written_beside
 from planar3d.locks import locked
 from planar3d.networks.encoder_weights import VGG16_SOURCE, fill_encoder
 from planar3d.networks.vgg16 import PlanarVGG16

@@ -31,7 +31,7 @@ _FORM: dict[str, Any] = {
     "recipe": dict,
     "lesions": [_LESION],
     "warnings": [{"sentence": str}],
-    "asked?": dict | None,
+    "requested?": dict | None,
     "how?": dict,
     "versions?": dict,
     "date?": str,
@@ -42,7 +42,7 @@ _PARTS = "scan", "model", "result", "files"
 _ADVICE = "If it is the record of a mask, delete it with all other outputs of the scan, and run predict again."
 # Of the notes of an output folder, by the first word of their names: requested scans, and why one was not segmented.
 _NOTES: dict[str, Any] = {
-    "asked": [{"path": str, "problem": str, "record": str, "mask": str}],
+    "request": [{"path": str, "problem": str, "record": str, "mask": str}],
     "failed": {"why": str},
 }
 

@@ -86,7 +86,7 @@ def start_run(
     used = sorted({scan for fold in folds for scan in (*fold.train, *fold.validation, *fold.test)})
     data = {"folder": os.path.abspath(dataset.folder), "layout": dataset.layout, "phantom": dataset.is_phantom}
     run = Run(folder, recipe, {scan: cases[scan] for scan in used}, list(folds), data)
-    asked = {"recipe.json": recipe.to_json(), "folds.json": _folds_json(run.cases, folds, data)}
+    requested = {"recipe.json": recipe.to_json(), "folds.json": _folds_json(run.cases, folds, data)}
     if folder.exists() and not folder.is_dir():
         raise RunError(f"{folder} is a file; name a folder for the run.")
     if why := why_too_long(run.picture(scan, len(folds)) for scan in used):
@@ -99,7 +99,7 @@ def start_run(
             recipe.training.samples.split(len(fold.train), len(fold.validation), recipe.slices, recipe.tiles)
         require_one_grid(run.cases.values(), recipe.preparation.images)  # names all such cases, not only the first
         _check_labels(recipe, run.cases[used[0]])
-        asked["environment.json"] = environment(recipe)
+        requested["environment.json"] = environment(recipe)
     else:
         require_same_weights(folder / "environment.json", recipe)
     for sentence in shared_patients(folds, run.patients):
@@ -108,7 +108,7 @@ def start_run(
         there = {path.name for path in folder.iterdir()} - {CLAIM}
         if there and there.isdisjoint(("recipe.json", "environment.json")):
             raise RunError(f"{folder} is neither empty nor a run folder; name an empty or new one with --out.")
-        _agree(folder, asked)
+        _agree(folder, requested)
     return run
 
 
@@ -148,9 +148,9 @@ def _check_labels(recipe: Recipe, case: Case) -> None:
     recipe.targets.read(case.label_map, scan, assume_affine=True)
 
 
-def _agree(folder: Path, asked: dict[str, Any]) -> None:
+def _agree(folder: Path, requested: dict[str, Any]) -> None:
     """Write a requested file, or compare the request with the existing file."""
-    for name, content in asked.items():
+    for name, content in requested.items():
         if not (folder / name).is_file():
             write_json(folder / name, content)
         elif name in _KEPT:  # another process may have just written its own environment
@@ -165,7 +165,7 @@ def _agree(folder: Path, asked: dict[str, Any]) -> None:
                 )
 
 
-def _were_moved(found: dict[str, Any], asked: dict[str, Any]) -> bool:
+def _were_moved(found: dict[str, Any], requested: dict[str, Any]) -> bool:
     """Whether two contents of folds.json have the same files and folds, in an old folder that is gone and a new one."""
 
     def within(content: dict[str, Any]) -> Any:
@@ -175,7 +175,7 @@ def _were_moved(found: dict[str, Any], asked: dict[str, Any]) -> bool:
 
         return json.loads(json.dumps(content), object_hook=lambda row: {k: relative(v) for k, v in row.items()})
 
-    return not os.path.exists(found["data"]["folder"]) and within(found) == within(asked)
+    return not os.path.exists(found["data"]["folder"]) and within(found) == within(requested)
 
 
 def is_run(folder: str | Path) -> bool:
@@ -233,10 +233,10 @@ def environment(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def _difference(found: Any, asked: Any, where: str = "") -> str:
-    there, now = (dict(enumerate(v)) if isinstance(v, list | tuple) else v for v in (found, asked))
+def _difference(found: Any, requested: Any, where: str = "") -> str:
+    there, now = (dict(enumerate(v)) if isinstance(v, list | tuple) else v for v in (found, requested))
     if isinstance(there, dict) and isinstance(now, dict):
         pairs = {key: (there.get(key, "nothing"), now.get(key, "nothing")) for key in (*now, *there)}
         key = next(key for key, (one, other) in pairs.items() if one != other)
         return _difference(*pairs[key], f"{where}.{key}" if where else str(key))
-    return f"{where}: {str(found)[:200]} there, {str(asked)[:200]} now"
+    return f"{where}: {str(found)[:200]} there, {str(requested)[:200]} now"

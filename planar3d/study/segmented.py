@@ -46,7 +46,7 @@ _VIEWERS = {
 
 
 @dataclass(frozen=True)
-class Asked:
+class Request:
     """Settings of a segmentation, and the further outputs for each scan besides mask, lesion table and record."""
 
     method: str = "auto"
@@ -108,7 +108,7 @@ def write_segmented(
     scan: Scan,
     mask: Scan,
     probability: Scan | None,
-    asked: Asked,
+    request: Request,
     recipe: Recipe,
 ) -> dict[str, Any]:
     """Write all requested outputs of a scan, and what BIDS requires beside them, but its record, which is returned.
@@ -130,10 +130,10 @@ def write_segmented(
     mask.save(outputs.mask)
     standard = {}
     if item.dataset:
-        standard = write_sidecars(item.dataset, item.path, outputs, targets.scored, asked.probability)
-        if asked.instances:
+        standard = write_sidecars(item.dataset, item.path, outputs, targets.scored, request.probability)
+        if request.instances:
             write_instance_sidecars(item.dataset, item.path, outputs, [lesion._asdict() for lesion in whole])
-    paths = {name: os.path.relpath(getattr(outputs, name), outputs.record.parent) for name in asked.files}
+    paths = {name: os.path.relpath(getattr(outputs, name), outputs.record.parent) for name in request.files}
     record = {
         **standard,
         **about,
@@ -151,22 +151,22 @@ def write_segmented(
     }
     record["result"]["mask_sha256"], record["mask_written_ns"] = file_sha256(outputs.mask), written_at(outputs.mask)
     write_lesions(outputs.lesions, lesions)
-    if asked.probability and probability is not None:
+    if request.probability and probability is not None:
         probability.save(outputs.probability)
-    if asked.overlay:
+    if request.overlay:
         draw_overlay(scan, found, None, outputs.overlay, item.name, parts if len(parts) > 1 else None)
-    if asked.report:
+    if request.report:
         write_scan_report(record, scan, mask, outputs.report, probability, parts, targets.noun)
-    if asked.dicom_seg and item.series is not None:
+    if request.dicom_seg and item.series is not None:
         write_dicom_seg(found, item.series, model, outputs.dicom_seg)
-        if asked.dicom_sr:
+        if request.dicom_sr:
             (of_one,) = lesions.values()
             write_dicom_sr(of_one, outputs.dicom_seg, outputs.dicom_sr)
-    if asked.label_tables:
+    if request.label_tables:
         write_label_tables(outputs, targets.scored)
-    if asked.instances:
+    if request.instances:
         Scan(lesion_labels(found), scan.header).save(outputs.instances)
-    if asked.same_format and outputs.same_format != outputs.mask:
+    if request.same_format and outputs.same_format != outputs.mask:
         write_like(item.path, mask.voxels, mask.affine, outputs.same_format)
     return record
 

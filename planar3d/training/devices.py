@@ -70,11 +70,11 @@ def _mirrored(names: Sequence[str]) -> Devices:
 _SEVERAL: dict[str, Callable[[Sequence[str]], Devices]] = {"tensorflow": _mirrored, "jax": _sharded}
 
 
-def choose_devices(asked: str | None, recipe: Recipe) -> Devices:
+def choose_devices(requested: str | None, recipe: Recipe) -> Devices:
     """The requested devices of the backend.
 
     Args:
-        asked: `"all"`, or numbers such as `"0,1"`, of the GPUs if there are any; default: the backend's choice.
+        requested: `"all"`, or numbers such as `"0,1"`, of the GPUs if there are any; default: the backend's choice.
 
     Raises:
         RunError: the backend does not train, does not have these devices, or trains on only one.
@@ -84,18 +84,18 @@ def choose_devices(asked: str | None, recipe: Recipe) -> Devices:
     if not trains(backend):
         raise RunError(f"Keras is set to the backend {backend}, which does not train. Set KERAS_BACKEND=tensorflow.")
     check_precision(recipe.training.precision)
-    if asked is None:
+    if requested is None:
         return Devices()
     if backend not in _SEVERAL:
-        raise RunError(f"--devices {asked}: on {backend}, a fold is trained on one device. Omit --devices.")
+        raise RunError(f"--devices {requested}: on {backend}, a fold is trained on one device. Omit --devices.")
     names = keras.distribution.list_devices()
-    numbers = [int(text) for text in re.findall(r"\d+", asked)] if asked != "all" else list(range(len(names)))
-    is_list = asked == "all" or re.fullmatch(r"\d+(,\d+)*", asked)
+    numbers = [int(text) for text in re.findall(r"\d+", requested)] if requested != "all" else list(range(len(names)))
+    is_list = requested == "all" or re.fullmatch(r"\d+(,\d+)*", requested)
     if not is_list or len(set(numbers)) < len(numbers) or max(numbers) >= len(names):
         others = f", or give numbers from 0 to {len(names) - 1}, each once, or all" if len(names) > 1 else ""
         raise RunError(
-            f"--devices {asked}: {backend} finds {counted(names, 'device')} here ({', '.join(names) or 'none'}). Omit "
-            f"--devices{others}."
+            f"--devices {requested}: {backend} finds {counted(names, 'device')} here ({', '.join(names) or 'none'}). "
+            f"Omit --devices{others}."
         )
     size, several = recipe.training.batch_size, len(numbers)
     if size % several:

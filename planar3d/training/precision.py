@@ -90,10 +90,10 @@ def for_prediction(network: keras.Model, precision: str | None) -> tuple[keras.M
 
     Raises what `check_precision` raises.
     """
-    asked = precision or precision_of(network)
-    check_precision(asked)
-    computed = computed_precision(asked)
-    return in_precision(network, computed), computed if computed == asked else f"{computed}: {NO_BF16}"
+    requested = precision or precision_of(network)
+    check_precision(requested)
+    computed = computed_precision(requested)
+    return in_precision(network, computed), computed if computed == requested else f"{computed}: {NO_BF16}"
 
 
 def in_precision(network: keras.Model, precision: str) -> keras.Model:

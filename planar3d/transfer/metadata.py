@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
+from planar3d.disk import require_room
 from planar3d.errors import RecipeError, WeightsError
-from planar3d.files import require_room
 from planar3d.sections import UnknownFieldError, UnknownVariantError
 from planar3d.transfer.guards import opened, texts
 

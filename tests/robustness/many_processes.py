@@ -206,10 +206,10 @@ def segment(model: Path, out: Path, part: str | None = None, cluster: str | None
 
     from planar3d.study.cohort import segment_all
     from planar3d.study.cohort_folder import takes_part
-    from planar3d.study.segmented import Asked
+    from planar3d.study.segmented import Request
 
     takes = takes_part(part) if part else None
-    segment_all([out.with_name("scans")], model, out, asked=Asked(), takes=takes, cluster=cluster)
+    segment_all([out.with_name("scans")], model, out, request=Request(), takes=takes, cluster=cluster)
 
 
 def wait(process: Fork) -> None:

@@ -118,7 +118,7 @@ def test_images_that_cannot_be_standardized_are_refused():
 
 def test_missing_images_and_other_grids_are_named(tmp_path):
     scans = dict(zip(("t1", "t2"), map(_scan, _brain()), strict=True))
-    with pytest.raises(ScanError, match=r"t1ce, t2, and flair, t1ce are missing; given: t1, t2"):
+    with pytest.raises(ScanError, match=r"t1ce, t2, but flair, t1ce are missing; given: t1, t2"):
         prepare(scans, WACKER2019_3D)
     paths = {name: tmp_path / f"{name}.nii.gz" for name in scans}
     for name, scan in scans.items():

@@ -53,7 +53,7 @@ def test_a_subject_may_stand_twice_but_at_one_site(tmp_path):
     ("content", "sentence"),
     [
         ("participant_id\tsite\n1\toslo\n2\tbrno\n", "gives the sites of sub-1, sub-2, but not of sub-01, sub-02"),
-        ("subject\tsite\nsub-01\toslo\n", "no column participant_id; found: subject, site"),
+        ("subject\tsite\nsub-01\toslo\n", "no column participant_id; found: the columns subject, site"),
         ("participant_id\tsite\nsub-01\tos\x00lo\n", "is not text"),
     ],
 )

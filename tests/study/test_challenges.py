@@ -18,7 +18,7 @@ from planar3d.study.report import write_report
 from planar3d.study.reproduce import folds_for
 from planar3d.study.results import read_results
 from planar3d.study.run_folder import start_run
-from planar3d.study.segmented import Asked
+from planar3d.study.segmented import Request
 from planar3d.study.tables import all_tables
 
 ORGANS = ("liver=63", "right-kidney=126", "left-kidney=189", "spleen=252")
@@ -77,7 +77,7 @@ def test_camus_is_scored_by_contours_and_ejection_fractions(tmp_path, monkeypatc
     masks = tmp_path / "masks"
     scans = [case.images["image"] for case in dataset.cases if case.patient == "patient0801"]
     segment_all(
-        scans, out / "fold-1/best.weights.h5", masks, asked=Asked(engine="keras", precision="float32"), notify=str
+        scans, out / "fold-1/best.weights.h5", masks, request=Request(engine="keras", precision="float32"), notify=str
     )
     alone = {(row["scan"], row["target"]): row["hd_mm"] for row in score_masks(masks, tmp_path / "data", str)}
     in_run = {(r["scan"], r["target"]): float(r["hd_mm"]) for r in rows if r["grid"] == "native"}

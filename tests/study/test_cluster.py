@@ -24,7 +24,7 @@ from planar3d.study.cohort import segment_all
 from planar3d.study.preparing import prepare_scans
 from planar3d.study.reproduce import folds_for, reproduce
 from planar3d.study.run_folder import Run, start_run
-from planar3d.study.segmented import Asked
+from planar3d.study.segmented import Request
 
 distributed = pytest.importorskip("distributed")
 
@@ -92,12 +92,14 @@ def test_a_task_whose_result_was_taken_is_forgotten_and_not_run_again_when_its_w
 
 def test_workers_write_the_masks_that_one_process_writes(here, data, tmp_path):
     model = write_model(tmp_path)
-    scans, asked = sorted(data.rglob("3DFLAIR.nii.gz")), Asked(method="windowed", engine="keras")
+    scans, request = sorted(data.rglob("3DFLAIR.nii.gz")), Request(method="windowed", engine="keras")
     (bad := tmp_path / "bad_FLAIR.nii.gz").write_bytes(b"no scan")
-    alone = segment_all(scans, model, tmp_path / "alone", asked=asked, notify=str)
+    alone = segment_all(scans, model, tmp_path / "alone", request=request, notify=str)
     lines: list[str] = []
     for _ in range(2):
-        there = segment_all([*scans, bad], model, tmp_path / "there", asked=asked, notify=lines.append, cluster=here)
+        there = segment_all(
+            [*scans, bad], model, tmp_path / "there", request=request, notify=lines.append, cluster=here
+        )
         assert [record["result"] for record in there.records] == [record["result"] for record in alone.records]
         assert list(there.failed) == [bad] and "not a NIfTI file" in there.failed[bad]
     for mask in (tmp_path / "alone").glob("*_mask.nii.gz"):

@@ -32,11 +32,11 @@ from planar3d.study.cohort import _segmenter_there, segment_all
 from planar3d.study.cohort_folder import CohortFolder, takes_part
 from planar3d.study.cohort_report import write_cohort_report
 from planar3d.study.record_form import read_record
-from planar3d.study.segmented import Asked
+from planar3d.study.segmented import Request
 from planar3d.transfer.digests import file_sha256, files_sha256
 
 pytestmark = pytest.mark.usefixtures("built_once")
-PLAIN = Asked(engine="keras")
+PLAIN = Request(engine="keras")
 ALL = replace(PLAIN, probability=True, overlay=True, report=True)
 _SHOWING = ("probability.nii.gz", "overlay.png", "report.html")  # of these, what shows a mask
 
@@ -55,7 +55,7 @@ def model(tmp_path_factory):
 def segmented(scans, model, tmp_path_factory):
     """A folder in which three scans are segmented, with all that can be asked for."""
     out = tmp_path_factory.mktemp("masks")
-    return out, segment_all(scans[:3], model, out, asked=ALL, notify=str)
+    return out, segment_all(scans[:3], model, out, request=ALL, notify=str)
 
 
 def test_by_default_lines_are_printed_also_where_signs_are_lacking(scans, model, tmp_path, monkeypatch):
@@ -67,7 +67,7 @@ def test_masks_equal_those_of_each_scan_alone_and_lines_follow_the_input(scans, 
     bad = tmp_path / "bad_FLAIR.nii.gz"
     bad.write_bytes(b"no scan")
     inputs, lines = [scans[3], bad, *scans[:2], tmp_path / "absent_FLAIR.nii", scans[2]], []
-    cohort = segment_all(inputs, model, tmp_path / "masks", asked=Asked(method="windowed"), notify=lines.append)
+    cohort = segment_all(inputs, model, tmp_path / "masks", request=Request(method="windowed"), notify=lines.append)
     assert list(cohort.failed) == [bad, inputs[4]]
     results = [line for line in lines if line[0].isdigit() and "/6  " in line]
     assert [line.partition("/")[0] for line in results] == ["1", "2", "3", "4", "5", "6"]
@@ -104,14 +104,14 @@ def test_a_single_scan_whose_process_was_killed_is_missing_and_forgotten_when_it
         if line.endswith("float32") and not killed.exists():
             shutil.copytree(out, killed)
 
-    segment_all([scan], model, out, asked=PLAIN, notify=notify)
+    segment_all([scan], model, out, request=PLAIN, notify=notify)
     assert not (out / ".planar3d").exists()
     (claim,) = killed.glob(".planar3d/claim-*.json")
     write_json(claim, read_json(claim) | {"born": "1"})
     (killed / ".writing-abcd_123-a_FLAIR_mask.nii.gz").mkdir()
     assert "died while segmenting it" in CohortFolder(killed).standing().missing[str(scan)]
     scan.unlink()
-    segment_all(scans[1:2], model, killed, asked=PLAIN, notify=str)
+    segment_all(scans[1:2], model, killed, request=PLAIN, notify=str)
     assert not [*killed.glob(".*")]
 
 
@@ -119,7 +119,7 @@ def test_a_run_folder_is_no_output_folder(scans, model, tmp_path):
     for name in ("recipe.json", "folds.json"):
         write_json(tmp_path / name, {})
     with pytest.raises(RunError, match="is a run folder of planar3d crossval; name another folder with --out"):
-        segment_all(scans[:1], model, tmp_path, asked=PLAIN, notify=str)
+        segment_all(scans[:1], model, tmp_path, request=PLAIN, notify=str)
 
 
 def test_what_looks_like_flair_and_cannot_be_read_counts_as_failed(scans, model, tmp_path):
@@ -130,7 +130,7 @@ def test_what_looks_like_flair_and_cannot_be_read_counts_as_failed(scans, model,
     (folder / "c_FLAIR.nii.gz").symlink_to("annexed")
     (folder / "a_FLAIR.nii").symlink_to("annexed")  # of the name of a scan that can be read
     for _ in range(2):
-        cohort = segment_all([folder], model, tmp_path / "out", asked=PLAIN, notify=str)
+        cohort = segment_all([folder], model, tmp_path / "out", request=PLAIN, notify=str)
         assert [record["scan"]["name"] for record in cohort.records] == ["a_FLAIR"]
         names = {path.name: why for path, why in cohort.failed.items()}
         assert set(names) == {"b_FLAIR.mgz", "c_FLAIR.nii.gz", "a_FLAIR.nii"}
@@ -166,36 +166,36 @@ def test_what_is_done_is_not_done_again(segmented, scans, model, monkeypatch):
     before = {path: path.stat().st_mtime_ns for path in out.iterdir() if path.name not in summing}
     monkeypatch.setattr(segmenter, "predictor", None)
     lines: list[str] = []
-    again = segment_all(scans[:3], model, out, asked=ALL, notify=lines.append)
+    again = segment_all(scans[:3], model, out, request=ALL, notify=lines.append)
     assert again.records == cohort.records and not again.failed
     assert sum("already exists" in line for line in lines) == 3
     assert before == {path: path.stat().st_mtime_ns for path in before}
-    none = segment_all(scans[:3], model, out, asked=ALL, notify=lines.append, takes=lambda name: False)
+    none = segment_all(scans[:3], model, out, request=ALL, notify=lines.append, takes=lambda name: False)
     assert not none.records and "this part is empty: there are only 3 scans" in lines
 
 
 def test_many_scans_that_are_done_are_not_read_again_and_each_record_only_twice(scans, model, tmp_path, monkeypatch):
     copies = [Path(shutil.copy(scans[0], tmp_path / f"{name}_FLAIR.nii.gz")) for name in "abc"]
     out, read, digested = tmp_path / "out", list[str](), list[Path]()
-    first = segment_all(copies, model, out, asked=PLAIN, notify=str)
+    first = segment_all(copies, model, out, request=PLAIN, notify=str)
     for module in (earlier, records):
         monkeypatch.setattr(module, "read_record", lambda path: read.append(path.name) or read_record(path))
     monkeypatch.setattr(records, "files_sha256", lambda files: digested.extend(files) or files_sha256(files))
-    assert segment_all(copies, model, out, asked=PLAIN, notify=str).records == first.records
+    assert segment_all(copies, model, out, request=PLAIN, notify=str).records == first.records
     assert not digested and max(Counter(read).values()) == 2  # whether it is done, and for the tables
     shutil.copy(scans[1], copies[1])
-    assert [*segment_all(copies, model, out, asked=PLAIN, notify=str).failed] == copies[1:2]
+    assert [*segment_all(copies, model, out, request=PLAIN, notify=str).failed] == copies[1:2]
     assert digested == copies[1:2]
 
 
 def test_what_else_is_asked_later_is_added_and_the_mask_stays(segmented, scans, model, tmp_path):
     _, cohort = segmented
-    first = segment_all(scans[:1], model, tmp_path, asked=PLAIN, notify=str).records[0]
+    first = segment_all(scans[:1], model, tmp_path, request=PLAIN, notify=str).records[0]
     assert set(first["files"]) == {"record", "mask", "lesions"}
-    second = segment_all(scans[:1], model, tmp_path, asked=replace(PLAIN, overlay=True), notify=str).records[0]
+    second = segment_all(scans[:1], model, tmp_path, request=replace(PLAIN, overlay=True), notify=str).records[0]
     assert (tmp_path / second["files"]["overlay"]).is_file()
     assert first["result"] == second["result"] == cohort.records[0]["result"]
-    third = segment_all(scans[:1], model, tmp_path, asked=replace(PLAIN, report=True), notify=str).records[0]
+    third = segment_all(scans[:1], model, tmp_path, request=replace(PLAIN, report=True), notify=str).records[0]
     assert set(third["files"]) == {"record", "mask", "lesions", "overlay", "report"}
     other = RECIPE.changed(threshold=first["recipe"]["targets"]["threshold"] / 2)
     segment_all(scans[:1], Model.open(model, other), tmp_path, replace(PLAIN, overwrite=True), notify=str)
@@ -203,21 +203,21 @@ def test_what_else_is_asked_later_is_added_and_the_mask_stays(segmented, scans, 
 
 
 def test_the_page_of_all_scans_shows_what_was_segmented_since_it_was_written(scans, model, tmp_path):
-    segment_all(scans[:1], model, tmp_path, asked=replace(PLAIN, report=True), notify=str)
-    segment_all(scans[1:3], model, tmp_path, asked=PLAIN, notify=str)
+    segment_all(scans[:1], model, tmp_path, request=replace(PLAIN, report=True), notify=str)
+    segment_all(scans[1:3], model, tmp_path, request=PLAIN, notify=str)
     assert "Lesions of 3 scans" in (tmp_path / "report.html").read_text()
 
 
 def test_a_page_of_all_scans_that_cannot_be_written_again_stops_no_later_run(scans, model, tmp_path, monkeypatch):
-    segment_all(scans[:1], model, tmp_path, asked=replace(PLAIN, report=True), notify=str)
+    segment_all(scans[:1], model, tmp_path, request=replace(PLAIN, report=True), notify=str)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     lines: list[str] = []
-    assert len(segment_all(scans[1:3], model, tmp_path, asked=PLAIN, notify=lines.append).records) == 2
+    assert len(segment_all(scans[1:3], model, tmp_path, request=PLAIN, notify=lines.append).records) == 2
     assert lines[-1].startswith(
         f"{tmp_path / 'report.html'} is out of date. Figures, reports and the phantom need jinja2"
     )
     with pytest.raises(Planar3DError, match="need jinja2"):
-        segment_all(scans[1:3], model, tmp_path, asked=replace(PLAIN, report=True), notify=str)
+        segment_all(scans[1:3], model, tmp_path, request=replace(PLAIN, report=True), notify=str)
 
 
 @pytest.mark.parametrize(
@@ -236,10 +236,10 @@ def test_a_mask_of_another_origin_is_not_replaced_unasked(segmented, scans, mode
     mask, record = (out / segmented[1].records[0]["files"][name] for name in ("mask", "record"))
     change(mask, record)
     altered = mask.read_bytes()
-    refused = segment_all(scans[:3], model, out, asked=ALL, notify=str)
+    refused = segment_all(scans[:3], model, out, request=ALL, notify=str)
     assert list(refused.failed) == [scans[0]] and sentence in refused.failed[scans[0]]
     assert mask.read_bytes() == altered
-    cohort = segment_all(scans[:1], model, out, asked=replace(PLAIN, overwrite=True), notify=str)
+    cohort = segment_all(scans[:1], model, out, request=replace(PLAIN, overwrite=True), notify=str)
     assert cohort.records[0]["result"] == segmented[1].records[0]["result"]
 
 
@@ -248,8 +248,8 @@ def test_what_shows_a_replaced_mask_does_not_stay_beside_the_new_one(segmented, 
     (out / "01A_3DFLAIR_notes.txt").touch()
     before = segmented[1].records[0]
     other = RECIPE.changed(threshold=before["recipe"]["targets"]["threshold"] / 2)
-    asked = replace(PLAIN, overwrite=True, instances=True)
-    after = segment_all(scans[:3], Model.open(model, other), out, asked, notify=str).records[0]
+    request = replace(PLAIN, overwrite=True, instances=True)
+    after = segment_all(scans[:3], Model.open(model, other), out, request, notify=str).records[0]
     assert after["result"]["mask_sha256"] != before["result"]["mask_sha256"]
     left = {path.name for path in out.glob("01A_*")}
     assert left == {*after["files"].values(), "01A_3DFLAIR_notes.txt"}
@@ -263,9 +263,9 @@ def test_files_of_another_origin_are_not_replaced(scans, model, tmp_path):
     table.write_text("scan\na_FLAIR.nii.gz\n")
     for path in (table, sidecar):
         before = path.read_text()
-        for asked in (PLAIN, replace(PLAIN, overwrite=True)):
+        for request in (PLAIN, replace(PLAIN, overwrite=True)):
             with pytest.raises(RunError, match=rf"{path.name} has the name.* but.* another (output )?folder"):
-                segment_all([scan], model, tmp_path, asked=asked, notify=str)
+                segment_all([scan], model, tmp_path, request=request, notify=str)
         assert path.read_text() == before
         path.unlink()
     assert [*tmp_path.iterdir()] == [scan]
@@ -277,12 +277,12 @@ def test_a_file_that_no_record_names_is_not_replaced_unasked(scans, model, tmp_p
         own.write_text("mine")
         says = rf"{own.name} exists, but no 3DFLAIR\.json says that planar3d wrote it\. Use"
         with pytest.raises(RunError, match=says):
-            segment_all(scans[:1], model, tmp_path, asked=ALL, notify=str)
+            segment_all(scans[:1], model, tmp_path, request=ALL, notify=str)
         assert own.read_text() == "mine" and [*tmp_path.iterdir()] == [own]
         own.unlink()
     for own in files:
         own.write_text("mine")
-    segment_all(scans[:1], model, tmp_path, asked=replace(ALL, overwrite=True), notify=str)
+    segment_all(scans[:1], model, tmp_path, request=replace(ALL, overwrite=True), notify=str)
     assert all(own.read_bytes() != b"mine" for own in files)
 
 
@@ -290,8 +290,8 @@ def test_a_page_of_another_origin_is_replaced_neither_now_nor_later(scans, model
     page = tmp_path / "report.html"
     page.write_text("<html>mine</html>")
     with pytest.raises(RunError, match=r"report\.html has the name of a .*page of planar3d but is another file\. Ren"):
-        segment_all(scans[:1], model, tmp_path, asked=replace(ALL, overwrite=True), notify=str)
-    segment_all(scans[:1], model, tmp_path, asked=PLAIN, notify=str)
+        segment_all(scans[:1], model, tmp_path, request=replace(ALL, overwrite=True), notify=str)
+    segment_all(scans[:1], model, tmp_path, request=PLAIN, notify=str)
     with pytest.raises(RunError, match="another file"):
         write_cohort_report(tmp_path, CohortFolder(tmp_path).read()[1], {})
     assert page.read_text() == "<html>mine</html>"
@@ -306,11 +306,11 @@ def test_after_a_kill_between_two_files_the_same_command_completes_them(scans, m
             raise KeyboardInterrupt
         replace(old, new)
 
-    asked = replace(PLAIN, probability=True)  # with the record four files
+    request = replace(PLAIN, probability=True)  # with the record four files
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(os, "replace", replace_some)
-        segment_all(scans[:1], model, tmp_path, asked=asked, notify=str)
-    (record,) = segment_all(scans[:1], model, tmp_path, asked=asked, notify=str).records
+        segment_all(scans[:1], model, tmp_path, request=request, notify=str)
+    (record,) = segment_all(scans[:1], model, tmp_path, request=request, notify=str).records
     assert len(record["files"]) == 4 and all((tmp_path / file).is_file() for file in record["files"].values())
 
 
@@ -318,22 +318,22 @@ def test_a_mask_goes_back_to_the_format_of_its_scan_as_well(segmented, scans, mo
     stored = nib.load(scans[0])
     scan = tmp_path / "a_FLAIR.mgz"
     nib.MGHImage(np.asarray(stored.dataobj, np.float32), stored.affine).to_filename(scan)
-    asked = replace(PLAIN, same_format=True, label_tables=True)
-    (record,) = segment_all([scan], model, tmp_path / "out", asked=asked, notify=str).records
+    request = replace(PLAIN, same_format=True, label_tables=True)
+    (record,) = segment_all([scan], model, tmp_path / "out", request=request, notify=str).records
     places = {name: tmp_path / "out" / file for name, file in record["files"].items()}
     assert places["mask"].name == "a_FLAIR_mask.nii.gz" and places["same_format"].name == "a_FLAIR_mask.mgz"
     assert '"lesion"' in places["label_tables"].read_text()
     written = {path for path in (tmp_path / "out").iterdir() if path.suffix != ".csv" or "lesions" in path.stem}
     assert written - {tmp_path / "out/lesions.csv"} == set(places.values())
     np.testing.assert_array_equal(read_mask(places["same_format"]).voxels, read_mask(places["mask"]).voxels)
-    (again,) = segment_all(scans[:1], model, tmp_path / "nifti", asked=asked, notify=str).records
+    (again,) = segment_all(scans[:1], model, tmp_path / "nifti", request=request, notify=str).records
     assert again["files"]["same_format"] == again["files"]["mask"]
 
 
 def test_scans_of_one_name_segmented_one_by_one_do_not_replace_each_other(scans, model, tmp_path):
-    segment_all(scans[:1], model, tmp_path, asked=PLAIN, notify=str)
+    segment_all(scans[:1], model, tmp_path, request=PLAIN, notify=str)
     with pytest.raises(RunError, match="made from another scan"):
-        segment_all(scans[1:2], model, tmp_path, asked=PLAIN, notify=str)
+        segment_all(scans[1:2], model, tmp_path, request=PLAIN, notify=str)
 
 
 def test_a_folder_that_cannot_be_written_ends_the_run(scans, model, tmp_path):
@@ -361,7 +361,7 @@ def test_an_interrupted_cohort_leaves_whole_masks_alone(scans, model, tmp_path):
     masks = list((tmp_path / "m").glob("*_FLAIR_mask.nii.gz"))
     assert 2 <= len(masks) < 200
     (noted,) = (tmp_path / "m").rglob(".*/*")
-    assert noted.name.startswith("asked-")  # of claims and half-written files none is left
+    assert noted.name.startswith("request-")  # of claims and half-written files none is left
     for path in masks:
         record = read_json(path.with_name(path.name.replace("_mask.nii.gz", ".json")))
         assert record["result"]["mask_sha256"] == file_sha256(path)
@@ -373,7 +373,7 @@ def test_a_model_of_a_later_version_is_used_with_a_recipe_of_ones_own(scans, mod
     with h5py.File(later, "a") as file:
         file.attrs["planar3d_recipe"] = json.dumps(RECIPE.to_json() | {"wavelets": 3})
     with pytest.raises(WeightsError, match=r"wavelets.*or name a recipe"):
-        segment_all(scans[:1], later, tmp_path / "masks", asked=PLAIN, notify=str)
+        segment_all(scans[:1], later, tmp_path / "masks", request=PLAIN, notify=str)
     own = RECIPE.changed(threshold=99)
     cohort = segment_all(scans[:1], Model.open(later, own), tmp_path / "masks", PLAIN, notify=str)
     assert cohort.records[0]["recipe"]["targets"]["threshold"] == cohort.records[0]["model"]["threshold"] == 99
@@ -395,7 +395,7 @@ def test_a_models_file_is_read_once_for_what_it_is_and_once_for_its_arrays(scans
         file.attrs["note"] = "a file that was not tried before"
     sys.addaudithook(hook)
     monkeypatch.setattr(h5py, "File", Counted)
-    cohort = segment_all(scans[:2], path, tmp_path / "masks", asked=PLAIN, notify=str)
+    cohort = segment_all(scans[:2], path, tmp_path / "masks", request=PLAIN, notify=str)
     watching.clear()  # a hook is never removed
     assert len(cohort.records) == 2
     # Its digest before the trial in another process, and its first bytes before the arrays are read.
@@ -444,9 +444,9 @@ def test_a_scan_that_is_replaced_while_it_is_segmented_fails_and_is_segmented_by
             os.utime(scan, ns=(before.st_atime_ns, before.st_mtime_ns))
 
     _stand_still(monkeypatch, (cohort_task.Segmenter, "predict"), replace_it)
-    first = segment_all([scan, scans[1]], model, out, asked=PLAIN, notify=str)
+    first = segment_all([scan, scans[1]], model, out, request=PLAIN, notify=str)
     assert "flair.nii.gz was changed while it was segmented" in first.failed[scan]
-    second = segment_all([scan, scans[1]], model, out, asked=PLAIN, notify=str)
+    second = segment_all([scan, scans[1]], model, out, request=PLAIN, notify=str)
     assert second.records[0]["scan"]["shape"] == list(read_scan(scans[4]).voxels.shape)
 
 
@@ -462,17 +462,17 @@ def test_a_process_that_stood_still_while_another_host_took_its_scan_over_leaves
     scans, model, tmp_path, monkeypatch, at, overwrite
 ):
     """As a suspended job does that goes on in the middle of writing, or just before its record."""
-    out, asked, cohorts, theirs = tmp_path / "masks", replace(PLAIN, overwrite=overwrite), [], {}
+    out, request, cohorts, theirs = tmp_path / "masks", replace(PLAIN, overwrite=overwrite), [], {}
     if overwrite:
-        segment_all(scans[:2], model, out, asked=PLAIN, notify=str)
+        segment_all(scans[:2], model, out, request=PLAIN, notify=str)
 
     def take_over():
         _lose_claims(out)
-        cohorts.append(segment_all(scans[:2], model, out, asked=asked, notify=str))
+        cohorts.append(segment_all(scans[:2], model, out, request=request, notify=str))
         theirs.update({path: (path.read_bytes(), path.stat().st_mtime_ns) for path in out.glob("*FLAIR*")})
 
     _stand_still(monkeypatch, at, take_over)
-    cohorts.append(segment_all(scans[:2], model, out, asked=asked, notify=str))
+    cohorts.append(segment_all(scans[:2], model, out, request=request, notify=str))
     assert [len(cohort.records) for cohort in cohorts] == [2, 2] and not cohorts[1].failed
     assert not list(out.rglob(".*"))
     for path, (content, written) in theirs.items():
@@ -488,8 +488,8 @@ def test_a_scan_that_another_process_gives_back_is_segmented_last(scans, model, 
 
 
 def test_what_is_to_be_overwritten_is_segmented_again_if_who_took_it_over_died(scans, model, tmp_path, monkeypatch):
-    out, asked = tmp_path / "masks", replace(PLAIN, overwrite=True)
-    before = segment_all(scans[:1], model, out, asked=PLAIN, notify=str).records
+    out, request = tmp_path / "masks", replace(PLAIN, overwrite=True)
+    before = segment_all(scans[:1], model, out, request=PLAIN, notify=str).records
     (record,) = out.glob("*FLAIR.json")
     written = record.stat().st_mtime_ns
 
@@ -500,15 +500,15 @@ def test_what_is_to_be_overwritten_is_segmented_again_if_who_took_it_over_died(s
 
     _stand_still(monkeypatch, (segmented_module, "write_lesions"), take_over_and_die)
     with pytest.raises(RunError, match="was taken over by another process"):
-        segment_all(scans[:1], model, out, asked=asked, notify=str)
+        segment_all(scans[:1], model, out, request=request, notify=str)
     assert record.stat().st_mtime_ns == written
-    after = segment_all(scans[:1], model, out, asked=asked, notify=str).records
+    after = segment_all(scans[:1], model, out, request=request, notify=str).records
     assert record.stat().st_mtime_ns > written and after[0]["result"] == before[0]["result"]
 
 
 def test_a_new_record_without_its_mask_is_no_failure_where_both_are_overwritten(scans, model, tmp_path, monkeypatch):
     """As of another process that is between the two, or was killed there."""
-    segment_all(scans[:1], model, tmp_path, asked=PLAIN, notify=str)
+    segment_all(scans[:1], model, tmp_path, request=PLAIN, notify=str)
     (record,), (mask,) = tmp_path.glob("*FLAIR.json"), tmp_path.glob("*_mask.nii.gz")
 
     def begin_with_the_record():
@@ -517,7 +517,7 @@ def test_a_new_record_without_its_mask_is_no_failure_where_both_are_overwritten(
         write_json(record, content)
 
     _stand_still(monkeypatch, (CohortFolder, "claim"), begin_with_the_record)
-    cohort = segment_all(scans[:1], model, tmp_path, asked=replace(PLAIN, overwrite=True), notify=str)
+    cohort = segment_all(scans[:1], model, tmp_path, request=replace(PLAIN, overwrite=True), notify=str)
     assert not cohort.failed and read_json(record)["result"]["mask_sha256"] == file_sha256(mask)
 
 
@@ -525,18 +525,18 @@ def test_a_new_record_without_its_mask_is_no_failure_where_both_are_overwritten(
     ("then", "sentence"),
     [
         (replace(PLAIN, precision="bf16"), "was made with another precision: default, not bf16. Use"),
-        (Asked(), "was made with another engine: keras, not auto. Use"),
+        (Request(), "was made with another engine: keras, not auto. Use"),
         (replace(PLAIN, method="windowed"), "was made with another method: auto, not windowed. Use"),
     ],
 )
 def test_what_differs_from_how_a_mask_was_made_is_said(segmented, scans, model, then, sentence):
-    refused = segment_all(scans[:3], model, segmented[0], asked=then, notify=str)
+    refused = segment_all(scans[:3], model, segmented[0], request=then, notify=str)
     assert len(refused.failed) == 3 and all(sentence in why for why in refused.failed.values())
 
 
 def test_an_unknown_precision_is_refused_before_a_mask_is_said_to_have_another(segmented, scans, model):
     with pytest.raises(RecipeError, match="precision='bf8' is unknown; choose one of"):
-        segment_all(scans[:3], model, segmented[0], asked=replace(PLAIN, precision="bf8"), notify=str)
+        segment_all(scans[:3], model, segmented[0], request=replace(PLAIN, precision="bf8"), notify=str)
 
 
 def test_a_scan_whose_name_is_too_long_for_its_outputs_fails_alone_before_any_work(scans, model, tmp_path):
@@ -545,21 +545,21 @@ def test_a_scan_whose_name_is_too_long_for_its_outputs_fails_alone_before_any_wo
     for name in names:
         shutil.copy(scans[0], tmp_path / f"{name}.nii.gz")
     given, lines = [tmp_path / f"{name}.nii.gz" for name in (*names[1:], names[0])], []
-    cohort = segment_all(given, model, tmp_path / "out", asked=PLAIN, notify=lines.append)
+    cohort = segment_all(given, model, tmp_path / "out", request=PLAIN, notify=lines.append)
     assert [record["scan"]["name"] for record in cohort.records] == names[:1]
     assert list(cohort.failed) == given[:3]
     for path, why in cohort.failed.items():
         size = len(os.fsencode(path.name)) + len("_mask")
         assert why.startswith(f"{path}: the name ") and f"_mask.nii.gz has {size} bytes, but names in {tmp_path}" in why
     with pytest.raises(ScanError, match=r"can have at most 237, as .* 18 longer\. Rename the scan"):
-        segment_all(given[:1], model, tmp_path / "other", asked=PLAIN, notify=str)
+        segment_all(given[:1], model, tmp_path / "other", request=PLAIN, notify=str)
     assert not (tmp_path / "other").exists()
 
 
 def test_a_scan_whose_outputs_would_be_hidden_is_refused_as_no_table_would_have_it(scans, model, tmp_path):
     hidden = Path(shutil.copy(scans[0], tmp_path / ".a_FLAIR.nii.gz"))
     with pytest.raises(ScanError, match=rf"{hidden}: its record would be the hidden file \.a_FLAIR\.json\. Rename the"):
-        segment_all([hidden], model, tmp_path / "out", asked=PLAIN, notify=str)
+        segment_all([hidden], model, tmp_path / "out", request=PLAIN, notify=str)
 
 
 def test_a_scan_whose_name_is_no_text_is_segmented_like_others_and_named_with_backslashes(scans, model, tmp_path):
@@ -572,7 +572,7 @@ def test_a_scan_whose_name_is_no_text_is_segmented_like_others_and_named_with_ba
         pytest.skip("names of files are text here")
     (tmp_path / "in" / os.fsdecode(names[1])).write_bytes(b"no scan")
     shown = replace(PLAIN, overlay=True, report=True)
-    cohort = segment_all([tmp_path / "in"], model, tmp_path / "out", asked=shown, notify=str, takes=takes_part("1/1"))
+    cohort = segment_all([tmp_path / "in"], model, tmp_path / "out", request=shown, notify=str, takes=takes_part("1/1"))
     assert len(cohort.records) == 2 and len(CohortFolder(tmp_path / "out").standing().done) == 2
     assert "lat\\udce9n_FLAIR," in (tmp_path / "out/scans.csv").read_text(encoding="utf-8")
     assert "lat%E9n_FLAIR_report.html" in (tmp_path / "out/report.html").read_text(encoding="utf-8")
@@ -581,7 +581,7 @@ def test_a_scan_whose_name_is_no_text_is_segmented_like_others_and_named_with_ba
 
 def test_a_scan_that_the_system_cannot_read_fails_alone_also_if_it_has_a_mask(scans, model, tmp_path, monkeypatch):
     closed, other, done = (Path(shutil.copy(scans[0], tmp_path / f"{name}_FLAIR.nii.gz")) for name in "abc")
-    segment_all([done], model, tmp_path / "out", asked=PLAIN, notify=str)
+    segment_all([done], model, tmp_path / "out", request=PLAIN, notify=str)
     os.utime(done)  # else it would not be read again
 
     def refuse(path, *_):
@@ -591,7 +591,7 @@ def test_a_scan_that_the_system_cannot_read_fails_alone_also_if_it_has_a_mask(sc
 
     monkeypatch.setattr(nifti, "open", refuse, raising=False)
     monkeypatch.setattr(records, "files_sha256", refuse)
-    cohort = segment_all([tmp_path], model, tmp_path / "out", asked=PLAIN, notify=str)
+    cohort = segment_all([tmp_path], model, tmp_path / "out", request=PLAIN, notify=str)
     assert [record["scan"]["path"] for record in cohort.records] == [str(other)]
     for path in (closed, done):
         assert cohort.failed[path].startswith(f"{path} cannot be read (Permission denied). Check its permissions")

@@ -24,7 +24,7 @@ from planar3d.scans.volume import Scan, read_mask
 from planar3d.study.cohort import segment_all
 from planar3d.study.cohort_scores import mean_scores, score_masks
 from planar3d.study.run_folder import start_run
-from planar3d.study.segmented import Asked
+from planar3d.study.segmented import Request
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def masks(data, tmp_path_factory):
     """A folder with the masks of two scans of the data set."""
     out = tmp_path_factory.mktemp("masks")
     scans = sorted(data.rglob("3DFLAIR.nii.gz"))[:2]
-    segment_all(scans, write_model(tmp_path_factory.mktemp("model")), out, asked=Asked(engine="keras"), notify=str)
+    segment_all(scans, write_model(tmp_path_factory.mktemp("model")), out, request=Request(engine="keras"), notify=str)
     return out
 
 
@@ -107,7 +107,7 @@ def test_masks_of_models_with_different_measures_are_scored_in_one_table(data, m
 
 def test_a_mask_without_lesions_is_scored_like_any_other(data, tmp_path):
     scan, recipe = data / "TrainingDataset_MSSEG/07A/3DFLAIR.nii.gz", RECIPE.changed(threshold=256)
-    segment_all([scan], Model.open(write_model(tmp_path), recipe), tmp_path / "masks", Asked(engine="keras"), str)
+    segment_all([scan], Model.open(write_model(tmp_path), recipe), tmp_path / "masks", Request(engine="keras"), str)
     (row,) = score_masks(tmp_path / "masks", data, str)
     assert row["prediction_ml"] == row["dice"] == row["sensitivity"] == 0 and math.isnan(row["precision"])
     assert "precision                – (0 of 1)" in mean_scores([row])

@@ -35,7 +35,7 @@ from planar3d.scans.volume import Scan, read_mask
 from planar3d.study.cohort import segment_all
 from planar3d.study.dicom_seg import write_dicom_seg
 from planar3d.study.dicom_sr import write_dicom_sr
-from planar3d.study.segmented import Asked
+from planar3d.study.segmented import Request
 
 MODEL = {"name": "ms-flair", "sha256": "30de1" * 8}
 
@@ -265,12 +265,12 @@ def test_an_enhanced_image_without_shared_groups_is_refused_in_a_sentence(tmp_pa
 
 def test_predict_writes_it_beside_the_mask_and_refuses_what_is_of_no_series(tmp_path):
     write_series(tmp_path / "in", VOXELS, OBLIQUE)
-    asked = Asked(engine="keras", dicom_seg=True)
+    request = Request(engine="keras", dicom_seg=True)
     model = write_model(tmp_path)
-    (record,) = segment_all([tmp_path / "in"], model, tmp_path / "out", asked=asked, notify=str).records
+    (record,) = segment_all([tmp_path / "in"], model, tmp_path / "out", request=request, notify=str).records
     mask = read_mask(tmp_path / "out" / record["files"]["mask"])
     expected = in_world(Scan(lesion_labels(mask), mask.header), VOXELS, OBLIQUE)
     found = _voxels_of(tmp_path / "out" / record["files"]["dicom_seg"], VOXELS.shape, OBLIQUE)
     np.testing.assert_array_equal(found, expected)
     with pytest.raises(ScanError, match="is not a DICOM series"):
-        segment_all([mask.path], model, tmp_path / "other", asked=asked, notify=str)
+        segment_all([mask.path], model, tmp_path / "other", request=request, notify=str)

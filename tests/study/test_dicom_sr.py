@@ -24,7 +24,7 @@ from planar3d.evaluation.lesion_table import lesion_table
 from planar3d.study.cohort import segment_all
 from planar3d.study.dicom_seg import write_dicom_seg
 from planar3d.study.dicom_sr import write_dicom_sr
-from planar3d.study.segmented import Asked
+from planar3d.study.segmented import Request
 
 MODEL = {"name": "ms-flair", "sha256": "30de1" * 8}
 MANY = np.zeros_like(LESIONS)
@@ -112,9 +112,9 @@ def test_predict_writes_the_report_with_the_segmentation_and_again_if_it_is_gone
     # Smooth, since of noise each voxel is a lesion.
     write_series(tmp_path / "in", ndimage.gaussian_filter(VOXELS, 2), OBLIQUE)
     model, out = write_model(tmp_path), tmp_path / "out"
-    asked = Asked(engine="keras", dicom_sr=True)
+    request = Request(engine="keras", dicom_sr=True)
     for _ in "12":
-        (record,) = segment_all([tmp_path / "in"], model, out, asked=asked, notify=str).records
+        (record,) = segment_all([tmp_path / "in"], model, out, request=request, notify=str).records
         report, table = out / record["files"]["dicom_sr"], out / record["files"]["lesions"]
         whole, each = _groups(report)
         with table.open() as file:

@@ -14,11 +14,11 @@ from planar3d.scans.bids import derivative_names, sidecar, write_instance_sideca
 from planar3d.scans.outputs import plain_names
 from planar3d.study.cohort import segment_all
 from planar3d.study.earlier import earlier_record, kept_files, remove_outdated
-from planar3d.study.segmented import Asked, describe_models
+from planar3d.study.segmented import Request, describe_models
 
 pytestmark = pytest.mark.usefixtures("built_once")
-PLAIN = Asked(engine="keras")
-SHOWN = Asked(engine="keras", overlay=True)
+PLAIN = Request(engine="keras")
+SHOWN = Request(engine="keras", overlay=True)
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +32,8 @@ def scan(tmp_path_factory):
     return found
 
 
-def _segment(scan, model, out, asked):
-    (record,) = segment_all([scan], model, out, asked, str).records
+def _segment(scan, model, out, request):
+    (record,) = segment_all([scan], model, out, request, str).records
     return record
 
 
@@ -91,7 +91,7 @@ def test_files_of_a_mask_whose_recipe_lacks_a_field_of_today_stay(tmp_path):
 
 
 def test_the_probabilities_of_lesions_stay_in_table_and_record_while_their_map_is_kept(scan, model, tmp_path):
-    first = _segment(scan, model, tmp_path, Asked(engine="keras", probability=True))
+    first = _segment(scan, model, tmp_path, Request(engine="keras", probability=True))
     table = (tmp_path / first["files"]["lesions"]).read_text()
     second = _segment(scan, model, tmp_path, SHOWN)
     assert second["lesions"] == first["lesions"] and second["lesions"][0]["mean_probability"] is not None
@@ -103,13 +103,13 @@ def test_a_picture_of_another_scan_with_the_same_mask_is_removed(scan, model, tm
     image, empty = nib.load(scan), Model.open(model, RECIPE.changed(threshold=256))
     for number in (1, 2):
         nib.save(nib.Nifti1Image(np.asarray(image.dataobj) // number, image.affine), tmp_path / "a.nii.gz")
-        asked = SHOWN if number == 1 else Asked(engine="keras", overwrite=True)
-        record = _segment(tmp_path / "a.nii.gz", empty, tmp_path / "out", asked)
+        request = SHOWN if number == 1 else Request(engine="keras", overwrite=True)
+        record = _segment(tmp_path / "a.nii.gz", empty, tmp_path / "out", request)
         assert record["result"]["lesions"] == 0 and (tmp_path / "out/a_overlay.png").exists() == (number == 1)
     assert "overlay" not in record["files"]
     _segment(tmp_path / "a.nii.gz", empty, tmp_path / "out", SHOWN)
     changed = Model.open(model, RECIPE.changed(threshold=255.9))
-    record = _segment(tmp_path / "a.nii.gz", changed, tmp_path / "out", Asked(engine="keras", overwrite=True))
+    record = _segment(tmp_path / "a.nii.gz", changed, tmp_path / "out", Request(engine="keras", overwrite=True))
     assert record["result"]["lesions"] == 0 and not (tmp_path / "out/a_overlay.png").exists()
 
 
@@ -121,15 +121,15 @@ def test_a_foreign_picture_beside_a_finished_mask_is_not_taken_for_its_own(scan,
 
 
 def test_after_a_damaged_record_was_deleted_as_advised_the_scan_is_segmented_again(scan, model, tmp_path):
-    asked = Asked(engine="keras", overlay=True, probability=True)
-    record = tmp_path / _segment(scan, model, tmp_path, asked)["files"]["record"]
+    request = Request(engine="keras", overlay=True, probability=True)
+    record = tmp_path / _segment(scan, model, tmp_path, request)["files"]["record"]
     names = read_json(record)["files"].values()
     record.write_text("{")
     with pytest.raises(RunError, match="delete it with all other outputs of the scan, and run predict again"):
-        _segment(scan, model, tmp_path, asked)
+        _segment(scan, model, tmp_path, request)
     for name in names:
         (tmp_path / name).unlink()
-    assert list(_segment(scan, model, tmp_path, asked)["files"].values()) == list(names)
+    assert list(_segment(scan, model, tmp_path, request)["files"].values()) == list(names)
 
 
 @pytest.mark.parametrize("name", ["seg-lesions_dseg.json", "seg-lesions_dseg.tsv", "label-lesion_probseg.json"])
@@ -141,11 +141,11 @@ def test_a_foreign_sidecar_is_not_replaced_unasked(scan, model, tmp_path, name):
     foreign = out / "sub-1/anat" / f"sub-1_{name}"
     foreign.parent.mkdir(parents=True)
     foreign.write_text("{}")
-    asked = {"engine": "keras", "probability": True, "instances": True}
+    request = {"engine": "keras", "probability": True, "instances": True}
     with pytest.raises(RunError, match=rf"{name} exists, but no .*_mask\.json says that planar3d wrote it"):
-        _segment(tmp_path, model, out, Asked(**asked))
+        _segment(tmp_path, model, out, Request(**request))
     assert foreign.read_text() == "{}"
-    _segment(tmp_path, model, out, Asked(**asked, overwrite=True))
+    _segment(tmp_path, model, out, Request(**request, overwrite=True))
     assert foreign.read_text() != "{}"
     foreign.with_name("sub-1_label-lesion_mask.nii.gz").unlink()
-    _segment(tmp_path, model, out, Asked(**asked))  # its own sidecars are no obstacle
+    _segment(tmp_path, model, out, Request(**request))  # its own sidecars are no obstacle

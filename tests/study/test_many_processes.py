@@ -47,22 +47,22 @@ def test_a_part_that_is_none_is_refused(text):
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder for which five scans are asked, of which one is done, and one cannot be read."""
+    """A folder for which five scans are requested, of which one is done, and one cannot be read."""
     folder = CohortFolder(tmp_path / "out")
     items = [ScanInput(name, tmp_path / f"{name}.nii", problem="c is damaged." * (name == "c")) for name in "abcde"]
-    asked = {item: outputs_of(item, folder.path) for item in items}
-    folder.ask(asked)
+    requested = {item: outputs_of(item, folder.path) for item in items}
+    folder.request(requested)
     (tmp_path / "out/a_mask.nii.gz").touch()
-    return folder, asked
+    return folder, requested
 
 
 def test_a_folder_says_what_is_done_failed_claimed_and_missing(folder, tmp_path):
-    folder, asked = folder
-    _, b, _, d, e = asked
-    claim = folder.claim(asked[b])
-    assert isinstance(claim, Claim) and isinstance(folder.claim(asked[b]), Holder) and folder.at_work()
-    folder.fail(asked[d], d, "d is 4-D.")
-    dead = folder.claim(asked[e])
+    folder, requested = folder
+    _, b, _, d, e = requested
+    claim = folder.claim(requested[b])
+    assert isinstance(claim, Claim) and isinstance(folder.claim(requested[b]), Holder) and folder.at_work()
+    folder.fail(requested[d], d, "d is 4-D.")
+    dead = folder.claim(requested[e])
     content = read_json(dead.path)
     write_json(dead.path, content | {"born": "1"})  # its process' number is another's now
     found = folder.standing()
@@ -75,63 +75,63 @@ def test_a_folder_says_what_is_done_failed_claimed_and_missing(folder, tmp_path)
     others = [tmp_path / "out/.writing-abcd_123-d-e.json", tmp_path / "out/.writing-abcd_123-b_mask.nii.gz"]
     for path in (*halves, *others):
         path.touch()
-    assert isinstance(folder.claim(asked[e]), Claim)
+    assert isinstance(folder.claim(requested[e]), Claim)
     assert not any(path.exists() for path in halves) and all(path.exists() for path in others)
 
 
 def test_notes_end_when_all_is_done(folder):
-    folder, asked = folder
-    folder.close(asked)
+    folder, requested = folder
+    folder.close(requested)
     assert str(folder.standing()) == "1 of 5 scans done, 1 failed, 3 missing"
-    good = {item: outputs for item, outputs in asked.items() if not item.problem}
+    good = {item: outputs for item, outputs in requested.items() if not item.problem}
     for outputs in good.values():
         outputs.mask.touch()
     again = CohortFolder(folder.path)
-    again.ask(good)
+    again.request(good)
     again.close(good)
     assert len(list(again.notes.iterdir())) == 1  # that of the scans of which one is damaged
 
 
 def test_the_last_of_many_removes_claims_of_dead_processes_alone_and_damaged_lists(folder):
-    folder, asked = folder
-    a, b, _, d, e = asked
-    claim = folder.claim(asked[b])
+    folder, requested = folder
+    a, b, _, d, e = requested
+    claim = folder.claim(requested[b])
     living = [claim.path, folder.notes / "claim-0.json~"]
     living[1].write_bytes(living[0].read_bytes())  # of a process that takes a claim over
     for item in (d, e):
-        dead = folder.claim(asked[item]).path
+        dead = folder.claim(requested[item]).path
         write_json(dead, read_json(dead) | {"born": "1"})
     dead.rename(dead.with_name(f"{dead.name}~"))
-    (folder.notes / "asked-0.json").touch()
+    (folder.notes / "request-0.json").touch()
     folder.forget([a])
-    folder.ask({a: asked[a]})
-    folder.close(asked)
-    assert sorted(folder.notes.glob("claim-*")) == sorted(living) and not (folder.notes / "asked-0.json").exists()
+    folder.request({a: requested[a]})
+    folder.close(requested)
+    assert sorted(folder.notes.glob("claim-*")) == sorted(living) and not (folder.notes / "request-0.json").exists()
     claim.release()
 
 
 def test_failed_scans_that_were_removed_or_renamed_are_forgotten_unless_they_are_named_again(folder, tmp_path):
-    folder, asked = folder
-    a, b, _, d, e = asked
+    folder, requested = folder
+    a, b, _, d, e = requested
     for item in (b, d):
-        folder.fail(asked[item], item, "It is damaged.")
+        folder.fail(requested[item], item, "It is damaged.")
     d.path.touch()
     folder.forget([b])
     assert list(folder.standing().failed) == [str(b.path), str(d.path)]  # c is gone; e, which is gone too, did not fail
     d.path.unlink()
     for item in (b, e):
-        asked[item].mask.touch()
-    folder.succeed(asked[b])
+        requested[item].mask.touch()
+    folder.succeed(requested[b])
     folder.forget([a])
     assert not folder.notes.exists() or not any(folder.notes.iterdir())
 
 
 def test_a_scan_that_was_removed_after_its_process_died_is_forgotten_with_what_was_half_written(folder, tmp_path):
-    folder, asked = folder
-    a, b, _, d, e = asked
-    living = folder.claim(asked[b])
+    folder, requested = folder
+    a, b, _, d, e = requested
+    living = folder.claim(requested[b])
     for item in (d, e):
-        dead = folder.claim(asked[item]).path
+        dead = folder.claim(requested[item]).path
         write_json(dead, read_json(dead) | {"born": "1"})
         (tmp_path / f"out/.writing-abcd_123-{item.name}_mask.nii.gz").touch()
     d.path.touch()
@@ -177,8 +177,8 @@ def test_a_folder_of_a_damaged_record_alone_is_refused_with_its_name(tmp_path):
 
 
 def test_records_are_what_was_written_whole_whatever_other_processes_write_and_remove(folder, monkeypatch):
-    folder, asked = folder
-    claim = folder.claim(next(iter(asked.values())))
+    folder, requested = folder
+    claim = folder.claim(next(iter(requested.values())))
     _record(folder, "a")
     (folder.path / ".writing-x-a.json").write_text((folder.path / "a.json").read_text())
     place, _, files = next(os.walk(folder.path))
@@ -188,47 +188,47 @@ def test_records_are_what_was_written_whole_whatever_other_processes_write_and_r
 
 
 def test_a_new_list_of_scans_ends_older_ones_of_some_of_them(folder, tmp_path):
-    folder, asked = folder
-    mended = {ScanInput(item.name, item.path): outputs for item, outputs in asked.items()}
+    folder, requested = folder
+    mended = {ScanInput(item.name, item.path): outputs for item, outputs in requested.items()}
     more = ScanInput("f", tmp_path / "f.nii")
-    folder.ask({**mended, more: outputs_of(more, folder.path)})
-    assert len(list(folder.notes.glob("asked-*.json"))) == 1
+    folder.request({**mended, more: outputs_of(more, folder.path)})
+    assert len(list(folder.notes.glob("request-*.json"))) == 1
     assert str(folder.standing()) == "1 of 6 scans done, 5 missing"
 
 
 @pytest.mark.parametrize(("scan", "record"), [("c", "c"), ("d", "d_alone"), ("e", "e_alone")])
 def test_a_scan_that_was_mended_and_given_alone_is_done_until_it_fails_again(folder, tmp_path, scan, record):
     """In a group, its outputs may have another name; c could not be read, d failed, e is missing."""
-    folder, asked = folder
-    d = list(asked)[3]
-    folder.fail(asked[d], d, "d is 4-D.")
+    folder, requested = folder
+    d = list(requested)[3]
+    folder.fail(requested[d], d, "d is 4-D.")
     file = _record(folder, record, path=f"{tmp_path}/out/../{scan}.nii")
     file.with_name(f"{record}_mask.nii.gz").touch()
     found = folder.standing()
     assert str(found).startswith("2 of 5 scans done") and str(tmp_path / f"{scan}.nii") in found.done
     os.utime(file, (0, 0))  # it failed later, so it has the mask of another command
-    folder.ask(asked)
+    folder.request(requested)
     done = 1 + (scan == "e")
     assert str(folder.standing()) == f"{done} of 5 scans done, 2 failed, {3 - done} missing"
 
 
 def test_a_scan_in_two_lists_is_as_in_the_later_one(folder, tmp_path):
-    folder, asked = folder
-    items = list(asked)
+    folder, requested = folder
+    items = list(requested)
     for number, problem in enumerate(["c is closed.", "", "c is a folder."]):
         c = ScanInput("c", items[2].path, problem=problem)
-        folder.ask({each: asked[each] for each in items[number : number + 1]} | {c: asked[items[2]]})
+        folder.request({each: requested[each] for each in items[number : number + 1]} | {c: requested[items[2]]})
         for path in folder.notes.iterdir():
             os.utime(path, ns=(path.stat().st_mtime_ns - 10**10,) * 2)
         assert folder.standing().failed == ({str(c.path): problem} if problem else {})
 
 
 def test_a_failure_is_forgotten_between_listing_and_reading(folder, monkeypatch):
-    folder, asked = folder
-    item = list(asked)[3]
-    folder.fail(asked[item], item, "d is 4-D.")
+    folder, requested = folder
+    item = list(requested)[3]
+    folder.fail(requested[item], item, "d is 4-D.")
     listed = os.listdir(folder.notes)
-    folder.succeed(asked[item])
+    folder.succeed(requested[item])
     monkeypatch.setattr(os, "listdir", lambda path: listed)
     assert str(folder.standing()) == "1 of 5 scans done, 1 failed, 3 missing"
 

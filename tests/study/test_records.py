@@ -72,13 +72,13 @@ def test_a_folder_with_the_name_of_a_record_is_none(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "asked", [True, "a", [None], [{}], [{"path": [], "problem": "", "record": "", "mask": ""}], "["]
+    "requested", [True, "a", [None], [{}], [{"path": [], "problem": "", "record": "", "mask": ""}], "["]
 )
 @pytest.mark.parametrize("failed", [[], {"path": "/a.nii"}, {"why": 1}])
-def test_a_damaged_note_of_an_output_folder_counts_as_none(tmp_path, asked, failed):
-    write_json(tmp_path / ".planar3d" / "asked-0.json", asked)
+def test_a_damaged_note_of_an_output_folder_counts_as_none(tmp_path, requested, failed):
+    write_json(tmp_path / ".planar3d" / "request-0.json", requested)
     scan = {"path": "/a.nii", "problem": "", "record": "a.json", "mask": "a_mask.nii.gz"}
-    write_json(tmp_path / ".planar3d" / "asked-1.json", [scan])
+    write_json(tmp_path / ".planar3d" / "request-1.json", [scan])
     write_json(tmp_path / ".planar3d" / f"failed-{sha256(b'a.json').hexdigest()[:24]}.json", failed)
     standing = CohortFolder(tmp_path).opened().standing()
     assert [*standing.missing] == ["/a.nii"] and not standing.failed
