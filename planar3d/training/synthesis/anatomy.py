@@ -28,7 +28,7 @@ _LABELS: dict[str, tuple[int, ...]] = {
     "cortex": (3, 42),
     "insula": (),
     "limbic": (17, 18, 53, 54),
-    "striatum": (11, 12, 26, 50, 51, 58),
+    "striatum": (11, 12, 26, 50, 51, 58, 80),  # and the hypointensities of grey matter
     "pallidum": (13, 52),
     "thalamus": (10, 49),
     "brainstem": (16, 28, 60, 85),
