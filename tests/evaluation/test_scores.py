@@ -90,6 +90,7 @@ def interrupt():
         time.sleep(1e-4)
     signal.pthread_kill(main, signal.SIGINT)
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
 blobs, main = np.random.default_rng(0).random((2, 64, 64, 64)) < 0.4, threading.get_ident()
 directed_distances(*blobs[:, :8, :8, :8], (1, 1, 1))  # imports what it needs
 interrupting = threading.Thread(target=interrupt)
