@@ -73,7 +73,7 @@ def test_a_state_dictionary_in_a_checkpoint_in_another_is_found(torch, state, tm
 
 def test_of_a_file_without_tensors_its_entries_are_named(torch, tmp_path):
     torch.save({"epoch": 3, "nested": {"in": {"in": {}}}}, tmp_path / "a.pth")
-    with pytest.raises(WeightsError, match=r"only epoch, nested\. Save only"):
+    with pytest.raises(WeightsError, match=r"it has: epoch, nested\. Save only"):
         read(tmp_path / "a.pth")
 
 
