@@ -94,16 +94,11 @@ class _Dilated(layers.Layer):
 
     def call(self, x: Any) -> Any:
         """Apply the layer to (batch, depth, rows, cols, channels)."""
+        from planar3d.training.convolutions import dilated
+
         (layer,) = self.of
-        y = _dilated(x, layer.kernel.value, layer.padding, layer.dilation_rate)
+        y = dilated(x, layer.kernel.value, layer.dilation_rate, layer.padding)
         return layer.activation(ops.add(y, layer.bias) if layer.use_bias else y)
-
-
-def _dilated(x: Any, kernel: Any, padding: str, rates: Sequence[int]) -> Any:
-    import tensorflow as tf
-
-    window = {"strides": [1] * 5, "padding": padding.upper(), "dilations": [1, *rates, 1]}
-    return tf.raw_ops.Conv3D(input=x, filter=kernel, **window)
 
 
 def _is_dilated_exactly(layer: Any, x: Any) -> bool:
@@ -124,12 +119,14 @@ def _dilates_exactly(kernel: tuple[int, ...], padding: str, rates: tuple[int, ..
     """
     import tensorflow as tf
 
+    from planar3d.training.convolutions import dilated
+
     depth = (kernel[0] - 1) * rates[0] + 1
     x = tf.random.stateless_uniform((1, depth, *planes, kernel[3]), seed=(0, 0), minval=-1)
     taps = tf.random.stateless_uniform(kernel, seed=(0, 1), minval=-1)
     rearranged = tf.function(lambda x, k: tf.nn.convolution(x, k, padding=padding.upper(), dilations=rates))
     try:
-        found = tf.function(lambda x, k: _dilated(x, k, padding, rates))(x, taps)
+        found = tf.function(lambda x, k: dilated(x, k, rates, padding))(x, taps)
     except tf.errors.OpError:  # not with every kernel library
         return False
     return bool(tf.reduce_all(found == rearranged(x, taps)))

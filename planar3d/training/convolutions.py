@@ -69,6 +69,11 @@ def apply(
     return run(kernel, bias, *parts)
 
 
+def dilated(x: Any, kernel: Any, rates: Sequence[int], padding: str = "same") -> Any:
+    """A convolution of stride 1 in one operation; tf.nn.convolution rearranges the volume before and after."""
+    return tf.raw_ops.Conv3D(input=x, filter=kernel, strides=[1] * 5, padding=padding.upper(), dilations=[1, *rates, 1])
+
+
 class Convolution:
     """A 'same' convolution of stride 1, with optional dilation in rows and columns.
 
@@ -85,10 +90,7 @@ class Convolution:
 
     def forward(self, parts: Sequence[Any], kernel: Any, bias: Any) -> Any:
         kernels = _kernels(kernel, parts, axis=3)
-        # oneDNN supports dilation; tf.nn.convolution would rearrange the volume before and after.
-        *others, last = (
-            tf.raw_ops.Conv3D(input=x, filter=k, **self._window()) for x, k in zip(parts, kernels, strict=True)
-        )
+        *others, last = (dilated(x, k, (1, *self.dilation)) for x, k in zip(parts, kernels, strict=True))
         # In this order, oneDNN fuses the bias, the other terms and ReLU into the last convolution.
         return sum(others, tf.nn.bias_add(last, bias))
 
