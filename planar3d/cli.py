@@ -1,5 +1,6 @@
 """The command line: one command per verb; user errors become one sentence and exit code 2."""
 
+import errno
 import os
 import re
 import signal
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from itertools import pairwise
+from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
 
@@ -20,7 +22,7 @@ from planar3d.commands.scans import phantom, prepare
 from planar3d.commands.segmenting import compare, evaluate, predict, status, table
 from planar3d.commands.studies import crossval, report, reproduce, train, tune
 from planar3d.environment import describe
-from planar3d.errors import Planar3DError, Planar3DWarning, advice_on
+from planar3d.errors import Planar3DError, Planar3DWarning
 from planar3d.extras import unusable
 from planar3d.quiet_tensorflow import quiet_tensorflow
 from planar3d.wording import visible
@@ -182,7 +184,7 @@ def run_in_sentences(call: Callable[[], Any]) -> Any:
         from planar3d.files import file_of  # which imports NumPy
 
         file = file_of(error)
-        _fail(f"{file}: {error.strerror}. No incomplete file was left behind.{advice_on(error, file)}")
+        _fail(f"{file}: {error.strerror}. No incomplete file was left behind.{_advice(error, file)}")
     except Exception as error:
         said = f"{type(error).__name__}: {error}".partition("\n")[0]
         if not _NO_MEMORY.search(said):
@@ -191,6 +193,22 @@ def run_in_sentences(call: Callable[[], Any]) -> Any:
             f"Out of memory ({said[:200]}). Finished parts are kept. Use a computer or GPU with more memory, end other "
             "programs, or train with a smaller batch_size, crop, patch or network in a new run folder."
         )
+
+
+def _advice(error: OSError, file: str) -> str:
+    """What to do about the system's refusal to open or write a file; empty for other reasons."""
+    is_out = any(word.partition("=")[0] == "--out" for word in sys.argv)
+    another = f"choose another folder{' with --out' * is_out}."
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f" Free space there, or {another}"
+    if error.errno == errno.EROFS:
+        return f" {another.capitalize()}"
+    if error.errno not in (errno.EACCES, errno.EPERM):
+        return ""
+    there = next(place for place in (Path(file), *Path(file).absolute().parents) if os.path.exists(place))
+    if not os.access(there, os.R_OK | (os.X_OK if there.is_dir() else 0)):
+        return f" Make {there} readable for your user, or name another."
+    return f" Make {there if there.is_dir() else there.absolute().parent} writable for your user, or {another}"
 
 
 def _refuse_empty(words: Sequence[str]) -> None:

@@ -1,6 +1,5 @@
 """Errors for users, each one sentence: what was found, where, what was expected, what to do."""
 
-import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -62,22 +61,6 @@ def text_of(path: Path, reader: str, error: type[Planar3DError] = Planar3DError)
             "open it. Rename it or its folder; in a terminal without UTF-8, set PYTHONUTF8=1."
         )
     return text
-
-
-def advice_on(error: OSError, file: str) -> str:
-    """What to do about the system's refusal to open or write a file; empty for other reasons."""
-    is_out = any(word.partition("=")[0] == "--out" for word in sys.argv)
-    another = f"choose another folder{' with --out' * is_out}."
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f" Free space there, or {another}"
-    if error.errno == errno.EROFS:
-        return f" {another.capitalize()}"
-    if error.errno not in (errno.EACCES, errno.EPERM):
-        return ""
-    there = next(place for place in (Path(file), *Path(file).absolute().parents) if os.path.exists(place))
-    if not os.access(there, os.R_OK | (os.X_OK if there.is_dir() else 0)):
-        return f" Make {there} readable for your user, or name another."
-    return f" Make {there if there.is_dir() else there.absolute().parent} writable for your user, or {another}"
 
 
 @contextmanager
