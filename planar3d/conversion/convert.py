@@ -104,14 +104,14 @@ def convert(
         )
     if input_tensor is not None and (depth or in_channels):
         raise ConversionError("input_tensor has its own depth and channels; omit depth and in_channels.")
-    layout, uses = DepthAxis(axis), list(uses_in(network))
+    depth_axis, uses = DepthAxis(axis), list(uses_in(network))
     kernels = {n: each for n, each in uses if type(each) in CONVOLUTIONS and type(each) not in counterparts}
     _check_types(counterparts, {type(operation) for _, operation in uses})
     times = Counter(id(operation) for _, operation in uses)
     factors, reduced = depth_factors(network, depth_pooling)
     others = [n for n, _ in uses if n not in kernels]
     walk = GraphWalk(
-        layout=layout,
+        depth_axis=depth_axis,
         whole_volume=global_pooling == "volume",
         mappings=mappings_of(kernels, others, mapping, {"depth": kernel_depth, "tap": tap, "alpha": alpha}),
         factors=factors,
@@ -121,9 +121,11 @@ def convert(
         padded_twice=padded_twice(network),
     )
     if input_tensor is None:
-        inputs = [input_in_3d(tensor, layout, depth, len(tensor.shape) == 4, in_channels) for tensor in network.inputs]
+        inputs = [
+            input_in_3d(tensor, depth_axis, depth, len(tensor.shape) == 4, in_channels) for tensor in network.inputs
+        ]
     else:
-        flat = layout.with_depth(images[0].shape, None)[1:4]
+        flat = depth_axis.with_depth(images[0].shape, None)[1:4]
         if any(a != b for a, b in zip(flat, input_tensor.shape[1:4], strict=True) if None not in (a, b)):
             raise ConversionError(
                 f"input_tensor has the shape {tuple(input_tensor.shape)}, but the images of {network.name} have the "

@@ -41,7 +41,7 @@ def convolution(layer: Any, place: Place, kind: str = "kernel", name: str = "") 
         kind: `"kernel"`, which is adapted to other input channels, or `"depthwise"`, with a group for each channel.
         name: of the first half of a separable convolution, which has no bias and no activation.
     """
-    axis, inside, taps = place.layout.axis, place.layout.in_volume, place.kernel.taps(layer.kernel_size)
+    axis, inside, taps = place.depth_axis.axis, place.depth_axis.in_volume, place.kernel.taps(layer.kernel_size)
     kernel = layer.depthwise_kernel if name else layer.kernel
     *window, channels, filters = kernel.shape
     prepare: Change = unchanged
@@ -103,7 +103,7 @@ def transposed(layer: layers.Conv2DTranspose, place: Place) -> list[Step]:
             f"{place.kernel.name!r} is only for convolutions; give it another mapping, e.g. "
             f"{{'{layer.name}': 'planar', '*': '{place.kernel.name}'}}"
         )
-    inside, factor = place.layout.in_volume, place.factor
+    inside, factor = place.depth_axis.in_volume, place.factor
     if factor > 1:
         mapping, taps = KernelMapping("repeat"), factor
     else:
@@ -118,7 +118,7 @@ def transposed(layer: layers.Conv2DTranspose, place: Place) -> list[Step]:
         inside(layer.strides, factor),
         output_padding=None if padding is None else inside(padding, factor - 1 if is_same else 0),
         dilation_rate=inside(layer.dilation_rate, 1),
-        **_settings(layer, "kernel", layer.kernel.shape, place.layout.axis),
+        **_settings(layer, "kernel", layer.kernel.shape, place.depth_axis.axis),
     )
     kernel = Taken(layer.kernel, _mapped(unchanged, place, taps, mapping))
     steps = [Step(made, [kernel, *_bias(layer)], mapping.described(taps), _initializers(layer, "kernel"))]
@@ -144,7 +144,7 @@ def padded_twice(network: keras.Model) -> set[int]:
 
 
 def _mapped(prepare: Change, place: Place, taps: int, mapping: KernelMapping, center: int | None = None) -> Change:
-    axis = place.layout.axis  # kept with the weight, unlike the place, which has the whole 2D network
+    axis = place.depth_axis.axis  # kept with the weight, unlike the place, which has the whole 2D network
     return lambda kernel: mapping.apply(prepare(kernel), taps, axis, center)
 
 

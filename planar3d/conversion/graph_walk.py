@@ -26,7 +26,7 @@ Counterparts = Mapping[type, Callable[[Any], keras.Layer]]
 class GraphWalk:
     """The settings of a conversion, see `convert`, and its results so far."""
 
-    layout: DepthAxis
+    depth_axis: DepthAxis
     whole_volume: bool
     mappings: Mapping[str, KernelMapping]  # by layer, nested ones as `model/layer`
     factors: Mapping[int, int]  # see `depth_factors`, by ids of nodes; 1 for others
@@ -116,7 +116,7 @@ class GraphWalk:
         if isinstance(operation, keras.Model):
             inner = as_graph(operation)
             inputs = [
-                input_in_3d(flat, self.layout, None, len(volume.shape) > len(flat.shape), volume.shape[-1])
+                input_in_3d(flat, self.depth_axis, None, len(volume.shape) > len(flat.shape), volume.shape[-1])
                 for flat, volume in zip(inner.inputs, volumes, strict=True)
             ]
             return [Step(self.network(inner, inputs, operation.name, f"{prefix}{operation.name}/"))]
@@ -132,7 +132,7 @@ class GraphWalk:
         activation: Any = getattr(operation, "activation", None)
         if not has_weights(activation):
             if place.has_depth and callable(activation):
-                check_activation(operation, place.outputs[0].shape, self.layout.position(place.rank_behind))
+                check_activation(operation, place.outputs[0].shape, self.depth_axis.position(place.rank_behind))
             return rule(operation, place)
         if not activation.built:
             raise ValueError(
@@ -150,7 +150,7 @@ class GraphWalk:
             raise ValueError(
                 "it joins values of each slice with values of the whole volume; convert with global_pooling='volume'"
             )
-        position = self.layout.position(len(flats[0].shape))
+        position = self.depth_axis.position(len(flats[0].shape))
         return Place(
             inputs=flats,
             outputs=node.outputs,
@@ -158,7 +158,7 @@ class GraphWalk:
             named=node.arguments.kwargs,
             depth=volumes[0].shape[position] if deep[0] else None,
             has_depth=deep[0],
-            layout=self.layout,
+            depth_axis=self.depth_axis,
             whole_volume=self.whole_volume,
             kernel=self.mappings.get(f"{prefix}{operation.name}", PLANAR),
             factor=self.factors.get(id(node), 1),
@@ -211,7 +211,7 @@ class GraphWalk:
         for flat, volume in zip(node.outputs, outputs, strict=True):
             expected = list(flat.shape)
             if len(volume.shape) > len(flat.shape):
-                expected = list(self.layout.with_depth(flat.shape, None))
+                expected = list(self.depth_axis.with_depth(flat.shape, None))
             if other_channels and volume.shape:
                 expected[-1] = None
             agree = len(expected) == len(volume.shape) and all(
@@ -227,10 +227,10 @@ def _padded_once(plane: keras.layers.ZeroPadding3D, depth: keras.layers.ZeroPadd
     return keras.layers.ZeroPadding3D(ends, name=depth.name, dtype=depth.dtype_policy)
 
 
-def input_in_3d(flat: Any, layout: DepthAxis, depth: int | None, deep: bool, channels: int | None) -> Any:
+def input_in_3d(flat: Any, depth_axis: DepthAxis, depth: int | None, deep: bool, channels: int | None) -> Any:
     """The 3D input for a 2D input: with depth for maps, and with other channels if given."""
     shape = (*flat.shape[:-1], channels or flat.shape[-1]) if deep else tuple(flat.shape)
-    shape = layout.with_depth(shape, depth) if deep else shape
+    shape = depth_axis.with_depth(shape, depth) if deep else shape
     return keras.Input(shape[1:], batch_size=shape[0], name=name_of(flat), dtype=flat.dtype)
 
 

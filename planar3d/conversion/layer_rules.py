@@ -37,12 +37,12 @@ def same_axes(layer: Any, place: Place) -> list[Step]:
     if not place.has_depth:
         return [copied(layer)]
     if isinstance(axes, int):
-        return [copied(layer, axis=place.layout.axis_in_3d(axes, place.rank))]
+        return [copied(layer, axis=place.depth_axis.axis_in_3d(axes, place.rank))]
     # Only channels are counted from the end, so that one layer serves maps and vectors.
     if [axis % place.rank for axis in axes] == [place.rank - 1]:
         return [copied(layer, axis=[-1])]
     # Others are counted as they were, since Keras sorts them before it shapes the weights.
-    moved = [place.layout.axis_in_3d(axis, place.rank) - (axis < 0) * (place.rank + 1) for axis in axes]
+    moved = [place.depth_axis.axis_in_3d(axis, place.rank) - (axis < 0) * (place.rank + 1) for axis in axes]
     return [copied(layer, axis=moved)]
 
 
@@ -69,8 +69,8 @@ def prelu(layer: layers.PReLU, place: Place) -> list[Step]:
     """Slopes per position of the plane are shared by all slices."""
     if not place.has_depth:
         return [copied(layer)]
-    axis = place.layout.position(place.rank)
-    shared = [place.layout.axis_in_3d(a, place.rank) for a in layer.shared_axes or ()]
+    axis = place.depth_axis.position(place.rank)
+    shared = [place.depth_axis.axis_in_3d(a, place.rank) for a in layer.shared_axes or ()]
     objects = weight_objects(layer, "alpha", layer.alpha.shape, axis - 1)
     changes = {f"alpha_{part}": held for part, held in objects.items()} | {"alpha_initializer": "zeros"}
     step = copied(layer, shared_axes=sorted([*shared, axis]), **changes)
@@ -83,7 +83,7 @@ def dropout(layer: Any, place: Place) -> list[Step]:
     noise = layer.noise_shape
     if noise is None or not place.has_depth:
         return [copied(layer)]
-    return [copied(layer, noise_shape=place.layout.with_depth(noise, 1))]
+    return [copied(layer, noise_shape=place.depth_axis.with_depth(noise, 1))]
 
 
 def spatial_dropout(layer: layers.SpatialDropout2D, place: Place) -> list[Step]:
@@ -94,7 +94,7 @@ def spatial_dropout(layer: layers.SpatialDropout2D, place: Place) -> list[Step]:
 def pooling(layer: Any, place: Place) -> list[Step]:
     """Pooling in the plane, and along depth if depth is also divided; no slice is lost at the end."""
     kind = layers.MaxPooling3D if isinstance(layer, layers.MaxPooling2D) else layers.AveragePooling3D
-    inside, factor, dtype = place.layout.in_volume, place.factor, layer.dtype_policy
+    inside, factor, dtype = place.depth_axis.in_volume, place.factor, layer.dtype_policy
     window = layer.pool_size[0] if factor == max(layer.strides) > 1 else factor
     fits = window == factor and place.depth is not None and place.depth % factor == 0
     if layer.padding == "same" or factor == 1 or fits:
@@ -112,7 +112,7 @@ def global_pooling(layer: Any, place: Place) -> list[Step]:
     if place.whole_volume:
         kind = layers.GlobalAveragePooling3D if average else layers.GlobalMaxPooling3D
         return [Step(kind(keepdims=layer.keepdims, name=layer.name, dtype=layer.dtype_policy))]
-    axes = [place.layout.axis_in_3d(axis, 4) for axis in (1, 2)]
+    axes = [place.depth_axis.axis_in_3d(axis, 4) for axis in (1, 2)]
     step = Step((Mean if average else Max)(axis=axes, keepdims=layer.keepdims, name=layer.name))
     if layer.compute_dtype == place.inputs[0].dtype:
         return [step]
@@ -122,14 +122,14 @@ def global_pooling(layer: Any, place: Place) -> list[Step]:
 def padding_or_cropping(layer: Any, place: Place) -> list[Step]:
     """The plane is padded or cropped; deep kernels pad depth themselves."""
     pads = isinstance(layer, layers.ZeroPadding2D)
-    ends = place.layout.in_volume(layer.padding if pads else layer.cropping, (0, 0))
+    ends = place.depth_axis.in_volume(layer.padding if pads else layer.cropping, (0, 0))
     kind = layers.ZeroPadding3D if pads else layers.Cropping3D
     return [Step(kind(ends, name=layer.name, dtype=layer.dtype_policy))]
 
 
 def upsampling(layer: layers.UpSampling2D, place: Place) -> list[Step]:
     """Repeats rows and columns, and slices if depth is multiplied; interpolates within slices."""
-    inside = place.layout.in_volume
+    inside = place.depth_axis.in_volume
     if layer.interpolation == "nearest":
         size = inside(layer.size, place.factor)
         return [Step(layers.UpSampling3D(size, name=layer.name, dtype=layer.dtype_policy))]

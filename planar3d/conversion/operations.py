@@ -45,7 +45,7 @@ def reduce(operation: Any, place: Place) -> list[Step]:
     axes = _axes(operation, place)
     if place.whole_volume and place.has_depth and place.rank >= 4 and {1, 2} <= set(axes):
         moved = [_moved(axis, place) for axis in axes]
-        return [_again(operation, axis=sorted([*moved, place.layout.position(place.rank)]))]
+        return [_again(operation, axis=sorted([*moved, place.depth_axis.position(place.rank)]))]
     return along_axis(operation, place, removing=not operation.keepdims)
 
 
@@ -75,7 +75,7 @@ def expand(operation: Any, place: Place) -> list[Step]:
     if 0 in new:
         raise ValueError(OF_BATCH)
     old = [axis for axis in range(rank) if axis not in new]
-    natural = old[place.layout.position(place.rank)]  # depth stays before the same axis
+    natural = old[place.depth_axis.position(place.rank)]  # depth stays before the same axis
     moved = sorted(axis + (axis >= natural) for axis in new)
     return _relaid(
         _again(operation, axis=moved[0] if isinstance(operation.axis, int) else tuple(moved)), natural, place
@@ -94,9 +94,9 @@ def transpose(operation: Any, place: Place) -> list[Step]:
         raise ValueError(OF_BATCH)
     if not place.has_depth:
         return [_again(operation)]
-    moved = [place.layout.axis_in_3d(axis, place.rank) for axis in order]
-    position = place.layout.position(place.rank)
-    return [_again(operation, axes=place.layout.with_depth(moved, position))]
+    moved = [place.depth_axis.axis_in_3d(axis, place.rank) for axis in order]
+    position = place.depth_axis.position(place.rank)
+    return [_again(operation, axes=place.depth_axis.with_depth(moved, position))]
 
 
 def arguments_in_3d(operation: Any, args: Any, kwargs: Any, place: Place) -> tuple[Any, Any]:
@@ -135,18 +135,18 @@ def _axes(operation: Any, place: Place) -> list[int]:
 
 
 def _moved(axis: int, place: Place) -> int:
-    return place.layout.axis_in_3d(axis, place.rank) if place.has_depth else axis
+    return place.depth_axis.axis_in_3d(axis, place.rank) if place.has_depth else axis
 
 
 def _without(axes: Sequence[int], step: Step, place: Place) -> list[Step]:
     """A step that removes axes of its 2D input."""
-    position = place.layout.position(place.rank)
+    position = place.depth_axis.position(place.rank)
     return _relaid(step, position - sum(axis < position for axis in axes), place)
 
 
 def _relaid(step: Step, natural: int, place: Place) -> list[Step]:
     """A step, followed by a step that moves depth to its position."""
-    wanted = place.layout.position(place.rank_behind)
+    wanted = place.depth_axis.position(place.rank_behind)
     if not place.has_depth or natural == wanted:
         return [step]
     return [step, Step(Moveaxis(natural, wanted, name=f"{step.operation.name}_depth"))]
@@ -165,7 +165,7 @@ def _key_in_3d(place: Place) -> tuple[tuple[Any, ...], int]:
     if not isinstance(entries[0], slice):
         raise ValueError(OF_BATCH)
     taken = [number for number, entry in enumerate(entries) if entry is not None]
-    before = taken[place.layout.position(place.rank)]
+    before = taken[place.depth_axis.position(place.rank)]
     natural = sum(entry is None or isinstance(entry, slice) for entry in entries[:before])
     return (*entries[:before], slice(None), *entries[before:]), natural
 

@@ -53,7 +53,7 @@ class Place:
     named: Mapping[str, Any]  # those given by name
     depth: int | None  # of its first input in 3D; None if unknown
     has_depth: bool  # whether its input has values per slice, not for the whole volume
-    layout: DepthAxis  # the position of depth
+    depth_axis: DepthAxis  # the position of depth
     whole_volume: bool  # whether global pooling includes depth
     kernel: KernelMapping  # the mapping of its kernel
     factor: int  # the factor by which it divides or multiplies depth
@@ -81,7 +81,7 @@ class Place:
             return value
         if len(shape) > rank or (len(shape) == rank and shape[0] != 1):
             raise ValueError(f"it takes an array of the shape {tuple(shape)}, which differs from sample to sample")
-        before = len(shape) - (rank - self.layout.position(rank))
+        before = len(shape) - (rank - self.depth_axis.position(rank))
         array = keras.ops.convert_to_numpy(value)
         return np.expand_dims(array, before) if before >= 0 else array
 

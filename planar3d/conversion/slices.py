@@ -31,7 +31,7 @@ def attention(layer: layers.MultiHeadAttention, place: Place) -> list[Step]:
         raise ValueError(
             "its scores would have more axes than TensorFlow's softmax takes. Reshape maps to tokens first"
         )
-    axes = [place.layout.axis_in_3d(axis, place.rank) if place.has_depth else axis for axis in layer.attention_axes]
+    axes = [place.depth_axis.axis_in_3d(axis, place.rank) if place.has_depth else axis for axis in layer.attention_axes]
     made = layers.MultiHeadAttention.from_config(layer.get_config() | {"attention_axes": tuple(axes)})
     return [Step(made, [Taken(weight) for weight in layer.weights], "copied")]
 
@@ -62,14 +62,14 @@ def permute(layer: layers.Permute, place: Place) -> list[Step]:
     """The same order of axes, with depth in place."""
     moved = layer.dims
     if place.has_depth:
-        axes = [place.layout.axis_in_3d(axis, place.rank) for axis in moved]
-        moved = place.layout.with_depth((None, *axes), place.layout.position(place.rank))[1:]
+        axes = [place.depth_axis.axis_in_3d(axis, place.rank) for axis in moved]
+        moved = place.depth_axis.with_depth((None, *axes), place.depth_axis.position(place.rank))[1:]
     return [Step(layers.Permute(moved, name=layer.name, dtype=layer.dtype_policy))]
 
 
 def _depth_first(operation: Any, step: Step, place: Place) -> list[Step]:
     """A step on volumes whose depth comes first; it is moved there and back if it lies elsewhere."""
-    there, behind = (place.layout.depth_first(rank) for rank in (place.rank, place.rank_behind))
+    there, behind = (place.depth_axis.depth_first(rank) for rank in (place.rank, place.rank_behind))
     back = [1 + behind.index(axis) for axis in range(1, place.rank_behind + 1)]
     return [*_permuted(operation, there, place, "_to"), step, *_permuted(operation, back, place, "_fro")]
 
@@ -86,7 +86,7 @@ def _target(after: Sequence[int], place: Place) -> tuple[int, ...]:
     of_volume = not place.has_depth or (place.whole_volume and place.depth == 1)
     if of_volume and vector:
         return tuple(after)
-    return place.layout.with_depth((None, *after), 1 if of_volume else -1)[1:]
+    return place.depth_axis.with_depth((None, *after), 1 if of_volume else -1)[1:]
 
 
 def _plane(shape: Sequence[Any]) -> tuple[Any, ...]:
