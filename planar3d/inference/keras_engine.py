@@ -119,17 +119,17 @@ def _dilates_exactly(kernel: tuple[int, ...], padding: str, rates: tuple[int, ..
     """
     import tensorflow as tf
 
-    from planar3d.training.convolutions import dilated
+    from planar3d.training.convolutions import dilated, in_graph
 
     depth = (kernel[0] - 1) * rates[0] + 1
     x = tf.random.stateless_uniform((1, depth, *planes, kernel[3]), seed=(0, 0), minval=-1)
     taps = tf.random.stateless_uniform(kernel, seed=(0, 1), minval=-1)
-    rearranged = tf.function(lambda x, k: tf.nn.convolution(x, k, padding=padding.upper(), dilations=rates))
+    rearranged = in_graph(lambda x, k: tf.nn.convolution(x, k, padding=padding.upper(), dilations=rates), x, taps)
     try:
-        found = tf.function(lambda x, k: dilated(x, k, rates, padding))(x, taps)
+        found = in_graph(lambda x, k: dilated(x, k, rates, padding), x, taps)
     except tf.errors.OpError:  # not with every kernel library
         return False
-    return bool(tf.reduce_all(found == rearranged(x, taps)))
+    return bool(tf.reduce_all(found == rearranged))
 
 
 def _compute(piece: Piece, uses: Mapping[Use, Any], given: Sequence[Any]) -> list[Any]:

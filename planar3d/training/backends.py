@@ -67,13 +67,15 @@ def layer_gradients(layer: keras.Layer, x: Any, upstream: Any) -> list[Any]:
 def _tensorflow_gradients(layer: keras.Layer, x: Any, upstream: Any) -> list[Any]:
     import tensorflow as tf
 
+    from planar3d.training.convolutions import in_graph
+
     def differentiate(x: Any, upstream: Any) -> Any:
         with tf.GradientTape() as tape:
             tape.watch(x)
             y = layer(x)
         return tape.gradient(y, [layer.kernel.value, x], output_gradients=upstream)
 
-    return tf.function(differentiate).get_concrete_function(x, upstream)(x, upstream)
+    return in_graph(differentiate, x, upstream)
 
 
 def _torch_gradients(layer: keras.Layer, x: Any, upstream: Any) -> list[Any]:

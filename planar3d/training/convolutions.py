@@ -74,6 +74,14 @@ def dilated(x: Any, kernel: Any, rates: Sequence[int], padding: str = "same") ->
     return tf.raw_ops.Conv3D(input=x, filter=kernel, strides=[1] * 5, padding=padding.upper(), dilations=[1, *rates, 1])
 
 
+def in_graph(function: Callable[..., Any], *tensors: Any) -> Any:
+    """Compute a function once, as TensorFlow computes it in a graph.
+
+    It is traced on request: TensorFlow warns of several functions that are each traced at their first call.
+    """
+    return tf.function(function).get_concrete_function(*tensors)(*tensors)
+
+
 class Convolution:
     """A 'same' convolution of stride 1, with optional dilation in rows and columns.
 

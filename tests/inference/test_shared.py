@@ -11,7 +11,7 @@ from keras import layers
 
 from planar3d.errors import Planar3DError
 from planar3d.graph.described import described
-from planar3d.inference.keras_engine import KerasEngine, _in_place
+from planar3d.inference.keras_engine import KerasEngine, _dilates_exactly, _in_place
 from planar3d.inference.plan import Piece, Shape, make_plan
 from planar3d.inference.predictor import predict_volume
 from planar3d.inference.shared import SharedInference, _aligned
@@ -267,9 +267,10 @@ def test_tensorflow_takes_the_programs_of_several_scans_for_no_program_traced_ag
     """It warns where five of the last sixteen calls of a function were traced."""
     import tensorflow as tf
 
+    _dilates_exactly.cache_clear()
     tf.get_logger().addHandler(caplog.handler)
     try:
-        for size in (16, 32):
+        for size in (16, 32, 48):
             recipe = PAPER.changed(size=size, depth=8, stride=4, channels=1)
             predict_volume(small_unet(size=None), voxels(16, size), recipe, "shared")
     finally:
