@@ -42,8 +42,15 @@ _AFNI = _Format(
     "one of two AFNI files", f"Convert both with: nib-convert {{head}} {{nifti}} {_UNROUNDED}", (".head", ".brik")
 )
 _PHILIPS = _Format("one of two Philips files", "Convert both with: parrec2nii {par}", (".par", ".rec"))
-_FORMATS = {ending: each for each in (_PAIR, _DICOM, _MGH, _MINC, _NRRD, _META, _AFNI, _PHILIPS) for ending in each[2]}
-_BINARY = (_DICOM, _MGH, _MINC)  # no text, whatever a file's name says
+_WEIGHTS = _Format(
+    "a file of arrays, such as a network's weights",
+    "Name weights with --model, and the scan itself here.",
+    (".h5", ".hdf5", ".keras", ".npz", ".onnx", ".safetensors", ".pth", ".pt", ".ckpt"),
+)
+_KNOWN = (_PAIR, _DICOM, _MGH, _MINC, _NRRD, _META, _AFNI, _PHILIPS, _WEIGHTS)
+_FORMATS = {ending: each for each in _KNOWN for ending in each.endings}
+_CONTAINED = (_MINC, _WEIGHTS)  # content is a zip archive, HDF5, or unmarked: the name decides
+_BINARY = (_DICOM, _MGH, *_CONTAINED)  # no text, whatever a file's name says
 ANNEX = _Format("a git-annex pointer whose content was not fetched", "Fetch it with: git -C {folder} annex get {name}")
 
 # Offset and bytes that identify a format.
@@ -56,6 +63,7 @@ _MAGICS: tuple[tuple[int, bytes, _Format], ...] = (
     (0, b"\0\0\0\x01\0\0", _MGH),
     (0, b"CDF\x01", _MINC),
     (0, b"CDF\x02", _MINC),
+    (0, b"\x89HDF\r\n\x1a\n", _WEIGHTS),
     (0, b"NRRD0", _NRRD),
     (0, b"ObjectType", _META),
     (0, b"NDims", _META),
@@ -96,7 +104,7 @@ def foreign_format(path: Path, start: bytes, zipped: bool = False) -> str:
     found = found or next((each for beginning, each in _TEXTS.items() if re.match(beginning, text.lower())), None)
     named = _FORMATS.get(_ending(path))
     if start and not (text and named in _BINARY):
-        found = found or named
+        found = named if named in _CONTAINED else found or named
     if found:
         return describe(found, path, zipped)
     if not start:

@@ -163,7 +163,29 @@ def test_a_name_tells_what_the_content_does_not(tmp_path, name, what):
     assert all(shlex.split(sentence.rsplit(": ", 1)[1]))
 
 
-@pytest.mark.parametrize("name", ["a.dcm", "a.mgz", "a.mnc", "a.nrrd"])
+HDF5 = b"\x89HDF\r\n\x1a\n" + bytes(600)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.weights.h5", HDF5),
+        ("weights", HDF5),
+        ("a.keras", b"PK\x03\x04" + bytes(600)),
+        ("a.pt", b"PK\x03\x04" + bytes(600)),
+        ("a.npz", b"PK\x03\x04" + bytes(600)),
+        ("a.pth", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19." + bytes(600)),
+        ("a.safetensors", b"H\0\0\0\0\0\0\0{" + bytes(600)),
+        ("a.onnx", b"\x08\x0b\x12\x08planar3d" + bytes(600)),
+    ],
+)
+def test_weights_given_as_a_scan_are_told_as_such(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    sentence = _refused(tmp_path / name)
+    assert "such as a network's weights. Name weights with --model, and the scan itself here." in sentence
+
+
+@pytest.mark.parametrize("name", ["a.dcm", "a.mgz", "a.mnc", "a.nrrd", "a.weights.h5"])
 def test_a_name_does_not_make_an_empty_file_or_a_text_what_it_cannot_be(tmp_path, name):
     (tmp_path / name).touch()
     assert "it is empty" in _refused(tmp_path / name)
