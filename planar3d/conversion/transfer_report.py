@@ -14,7 +14,8 @@ from planar3d.conversion.place import Step
 from planar3d.disk import require_room
 from planar3d.errors import ConversionError, path_of
 from planar3d.extras import extra
-from planar3d.files import write_json, written_beside
+from planar3d.files import write_json, written_together
+from planar3d.locks import alone_with
 from planar3d.transfer.digests import digest_of_all, file_sha256
 from planar3d.wording import counted
 
@@ -137,23 +138,22 @@ def save_converted(model3d: keras.Model, path: str | Path, *, provenance: str, l
     if not all(isinstance(text, str) and text.strip() for text in (provenance, licence)):
         raise ConversionError("Name the source (provenance) and the licence of the 2D weights.")
     arrays = {weight.path: keras.ops.convert_to_numpy(weight) for weight in model3d.weights}
-    with written_beside(path) as temporary:
-        require_room(path, sum(array.nbytes for array in arrays.values()))
-        (model3d.save if suffix == ".keras" else model3d.save_weights)(temporary)
     card = path.with_name(path.name.removesuffix(suffix) + ".card.json")
-    write_json(
-        card,
-        {
-            "name": model3d.name,
-            "provenance": provenance,
-            "licence": licence,
-            "file": path.name,
-            "sha256": file_sha256(path),
-            "weights_sha256": digest_of_all(arrays),
-            "versions": {"planar3d": planar3d.__version__, "keras": version("keras")},
-            "transfer": report.to_json(),
-        },
-    )
+    with alone_with(path, card):
+        require_room(path, sum(array.nbytes for array in arrays.values()))
+        with written_together(path.parent, (path, card), path, card) as folder:
+            (model3d.save if suffix == ".keras" else model3d.save_weights)(written := folder / path.name)
+            content = {
+                "name": model3d.name,
+                "provenance": provenance,
+                "licence": licence,
+                "file": path.name,
+                "sha256": file_sha256(written),
+                "weights_sha256": digest_of_all(arrays),
+                "versions": {"planar3d": planar3d.__version__, "keras": version("keras")},
+                "transfer": report.to_json(),
+            }
+            write_json(folder / card.name, content)
     return card
 
 

@@ -3,7 +3,6 @@
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import h5py
@@ -12,7 +11,7 @@ import numpy as np
 
 from planar3d.disk import require_room
 from planar3d.errors import WeightsError
-from planar3d.files import written_beside
+from planar3d.files import temporary_folder, written_beside
 from planar3d.locks import alone_with
 from planar3d.networks.model_card import check_card, write_about
 from planar3d.networks.registry import recipe_network
@@ -59,10 +58,9 @@ def publish_weights(
     published = _built_anew(network, recipe)
     _refuse_what_is_lost(published)
     with alone_with(path), written_beside(path) as written:
-        with TemporaryDirectory() as folder:
-            single = Path(folder, path.name)
-            for file in (single, path):
-                require_room(file, sum(array.nbytes for array in published.get_weights()))
+        with temporary_folder(path.parent, f"-{path.name}") as folder:
+            single = folder / path.name
+            require_room(path, sum(3 * array.nbytes // 2 for array in published.get_weights()))  # of both files
             published.save_weights(single)
             with h5py.File(single) as source, h5py.File(written, "w") as target:
                 _copy_halved(source, target)

@@ -59,9 +59,9 @@ def find_model(model: str | os.PathLike[str]) -> Path:
     if Path(model).is_file():
         return Path(model)
     table, name = published_models(), os.fspath(model)
-    if name and Path(name).exists():
-        raise WeightsError(f"{name} is a folder or device, not a file; name the weights file itself.")
     if name not in table:
+        if name and Path(name).exists():
+            raise WeightsError(f"{name} is a folder or device, not a file; name the weights file itself.")
         raise WeightsError(
             f"{name or 'An empty name'} does not exist; name a weights file, or a published model: {', '.join(table)}."
         )

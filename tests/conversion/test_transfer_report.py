@@ -1,6 +1,8 @@
 """The report tells what every parameter was made of, on paper, in a frame, and in the card beside the file."""
 
+import errno
 import json
+import os
 import shutil
 
 import keras
@@ -9,9 +11,11 @@ from flat_networks import assert_same, network_of, run, volume
 from keras import layers
 from numpy.testing import assert_allclose
 
+from planar3d.conversion import transfer_report
 from planar3d.conversion.convert import convert
 from planar3d.conversion.transfer_report import save_converted
 from planar3d.errors import ConversionError
+from planar3d.locks import holder_of
 from planar3d.transfer.digests import file_sha256
 
 SAID = {"provenance": "random, for this test", "licence": "CC0-1.0"}
@@ -77,6 +81,33 @@ def test_a_full_disk_is_told_before_hdf5_writes(volumes, tmp_path, monkeypatch, 
     with pytest.raises(OSError, match=rf"No space left on device.*{name}"):
         save_converted(volumes, tmp_path / name, **SAID)
     assert not any(tmp_path.iterdir())
+
+
+def test_a_file_and_its_card_are_of_one_process(volumes, tmp_path, monkeypatch):
+    """Another process that saves under the same name meanwhile waits until both are written."""
+    path, taken = tmp_path / "volumes.keras", []
+
+    def save(written):
+        keras.Model.save(volumes, written)
+        taken.append(holder_of(path.with_name(".claim-volumes.card.json")))
+
+    monkeypatch.setattr(volumes, "save", save)
+    card = json.loads(save_converted(volumes, path, **SAID).read_text())
+    assert taken[0].pid == os.getpid() and card["sha256"] == file_sha256(path)
+
+
+def test_a_card_that_cannot_be_written_leaves_the_former_file(volumes, tmp_path, monkeypatch):
+    card = save_converted(volumes, tmp_path / "volumes.keras", **SAID)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    volumes.get_layer("wide").bias.assign([1.0, 2.0, 3.0, 4.0])
+
+    def refuse(path, content):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(transfer_report, "write_json", refuse)
+    with pytest.raises(OSError, match=f"No space left on device: '{card}'"):
+        save_converted(volumes, tmp_path / "volumes.keras", **SAID)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_the_saved_network_is_the_network(volumes, tmp_path):

@@ -5,6 +5,7 @@ import pickle
 import runpy
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 import h5py
@@ -119,8 +120,15 @@ def test_what_compresses_is_compressed_and_read_as_it_was(network, tmp_path):
 def test_a_weights_file_gives_the_same_bytes_as_its_network(network, published, tmp_path):
     trained = save_weights(network, tmp_path / "best.weights.h5", RECIPE)
     (tmp_path / ".writing-killed00-ms-flair-open.weights.h5").touch()  # by a process that was killed
+    (tmp_path / ".writing-killed01-ms-flair-open.weights.h5").mkdir()
     path = publish_weights(trained, tmp_path / "ms-flair-open.weights.h5", None, CARD)
     assert file_sha256(path) == file_sha256(published) and set(tmp_path.iterdir()) == {trained, path}
+
+
+def test_nothing_is_written_elsewhere_where_no_later_publication_removes_it(network, published, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
+    path = publish_weights(network, tmp_path / "ms-flair-open.weights.h5", RECIPE, CARD)
+    assert file_sha256(path) == file_sha256(published) and list(tmp_path.iterdir()) == [path]
 
 
 def test_every_way_of_loading_takes_the_name(network, by_name):

@@ -62,6 +62,15 @@ def test_a_file_comes_first_and_is_taken_as_it_is(places, table):
     assert find_model(places[0] / FILE) == places[0] / FILE
 
 
+def test_a_folder_of_the_same_name_does_not_hide_a_model(places, table):
+    (places[0] / FILE).write_bytes(CONTENT)
+    Path("tiny").mkdir()  # as of masks of that model
+    assert find_model("tiny") == places[0] / FILE
+    Path("small").mkdir()
+    with pytest.raises(WeightsError, match="small is a folder or device, not a file"):
+        find_model("small")
+
+
 @pytest.mark.parametrize("place", [0, 1, 2, 3])
 def test_a_file_of_another_digest_is_refused(places, table, place):
     path = places[place] / FILE

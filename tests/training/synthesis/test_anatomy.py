@@ -75,6 +75,14 @@ def test_the_labels_of_the_right_half_mean_what_those_of_the_left_do(tmp_path):
     assert {"white", "insula", "striatum", "thalamus", "ventricle", "vessel"} <= {TISSUES[n] for n in np.unique(read)}
 
 
+def test_hypointensities_of_white_and_grey_matter_are_of_the_tissue_around_them(tmp_path):
+    """FreeSurfer's `aseg` marks white ones as 77 (78 and 79 in older versions), and those of deep grey matter as 80."""
+    labels = np.repeat(np.int16([2, 77, 78, 79, 12, 80]), 16).reshape(6, 4, 4)
+    nib.save(nib.Nifti1Image(labels, np.eye(4)), tmp_path / "head.nii")
+    read = read_anatomy(tmp_path / "head.nii")
+    assert [TISSUES[n] for n in read.labels.max(axis=(1, 2))] == ["white"] * 4 + ["striatum"] * 2
+
+
 def test_tissues_that_share_a_label_are_told_apart_by_their_distances(stored):
     labels, _, anatomy = stored
     mine = anatomy.labels
