@@ -32,7 +32,7 @@ _BACKENDS = ("jax", "torch", "openvino")  # packages that Keras' backends import
 # Classes and words by which Python, NumPy, TensorFlow, torch, JAX and OpenVINO say that memory is missing.
 _NO_MEMORY = re.compile("MemoryError|ResourceExhausted|OutOfMemory|RESOURCE_EXHAUSTED|allocate memory|bad.?alloc")
 _ENDING = ("SIGINT", "SIGTERM", "SIGHUP")  # by Ctrl-C, by a scheduler, and by closing the terminal
-_LATER = 0.01  # seconds after which a lost signal is sent again
+_LATER = 0.1  # seconds after which a lost signal is sent again, so that an error raised instead can end the command
 
 COMMANDS = (
     weights,
@@ -83,9 +83,16 @@ __all__ = ["app", "main", *(command.__name__ for command in COMMANDS)]
 
 
 class _Interruption(SystemExit):
-    """The end of a process by a signal."""
+    """The end of a process by a signal; `lost` is called with its number when it is discarded."""
 
     code: int
+
+    def __init__(self, number: int, lost: Callable[[int], None]) -> None:
+        super().__init__(128 + number)
+        self._lost = lost
+
+    def __del__(self) -> None:
+        self._lost(self.code - 128)
 
 
 @contextmanager
@@ -93,17 +100,17 @@ def interruptible() -> Iterator[None]:
     """Let SIGINT, SIGTERM and SIGHUP leave the block like an error, so that no half-written file is left.
 
     The process then exits with 128 plus the signal's number, as is usual in shells; a second signal ends it at once.
-    Ignored signals stay ignored, such as Ctrl-C in a shell's background jobs. A signal that arrives in a destructor or
-    another callback, whose errors Python ignores, is sent again. An error that an extension in C raises instead, as
-    while it is imported, counts as the interruption.
+    Ignored signals stay ignored, such as Ctrl-C in a shell's background jobs. A signal is sent again if it arrives in a
+    destructor or another callback, whose errors Python ignores, or where a library discards all errors, as Keras does
+    at times. An error that an extension in C raises instead, as while it is imported, counts as the interruption.
     """
-    interruptions: list[_Interruption] = []
+    arrived, ended, thread = list[int](), threading.Event(), threading.get_ident()
 
     def leave(number: int, frame: FrameType | None) -> None:
         for interrupting in before:
             signal.signal(interrupting, signal.SIG_DFL)
-        interruptions.append(_Interruption(128 + number))
-        raise interruptions[-1]
+        arrived.append(number)
+        raise _Interruption(number, send_again)
 
     def say_and_leave(number: int, frame: FrameType | None) -> None:
         # Not by print, which the signal may have interrupted; and without a word if nobody reads, as after SIGHUP.
@@ -111,30 +118,32 @@ def interruptible() -> Iterator[None]:
             os.write(sys.stderr.fileno(), b"Interrupted. Run the same command again to continue.\n")
         leave(number, frame)
 
-    def send_again(unraisable: "sys.UnraisableHookArgs") -> None:
-        if not isinstance(unraisable.exc_value, _Interruption):
-            hook(unraisable)
+    def send_again(number: int) -> None:
+        if ended.is_set() or threading.get_ident() != thread:  # handlers are only set in the main thread
             return
-        number, returning = unraisable.exc_value.code - 128, threading.Event()
+        returning = threading.Event()
         signal.signal(number, leave)
-        threading.Thread(target=send, args=(number, threading.get_ident(), returning), daemon=True).start()
+        threading.Thread(target=send, args=(number, returning), daemon=True).start()
         returning.set()
 
-    def send(number: int, thread: int, returning: threading.Event) -> None:
+    def send(number: int, returning: threading.Event) -> None:
         returning.wait()  # what is raised before would be lost again, and a thread can take long to start
         if not ended.wait(_LATER):
             signal.pthread_kill(thread, number)
 
+    def show(unraisable: "sys.UnraisableHookArgs") -> None:
+        if not isinstance(unraisable.exc_value, _Interruption):
+            hook(unraisable)
+
     known = [getattr(signal, name) for name in _ENDING if hasattr(signal, name)]
     heeded = [number for number in known if signal.getsignal(number) != signal.SIG_IGN]
     before = {number: signal.signal(number, say_and_leave) for number in heeded}
-    hook, sys.unraisablehook = sys.unraisablehook, send_again
-    ended = threading.Event()
+    hook, sys.unraisablehook = sys.unraisablehook, show
     try:
         yield
     except Exception as error:
-        if interruptions:
-            raise interruptions[-1] from error
+        if arrived:
+            raise _Interruption(arrived[-1], send_again) from error
         raise
     finally:
         ended.set()

@@ -42,6 +42,11 @@ STARTS = {
     ),
     "weak reference": "made = Cycle(); seen = weakref.ref(made, callback); del made",
     "ordinary code": "callback()",
+    "library that discards all errors": "try: callback()\n    except: pass",
+    "failure of one of several scans": (  # which is noted before the next one
+        "try:\n        try: callback()\n        except SystemExit: raise ImportError('damaged') from None\n"
+        "    except ImportError as error: failed = str(error)"
+    ),
     "extension with an error of its own": (  # as of pybind11, of which this is the text, and of Cython
         "try: callback()\n    except SystemExit: raise ImportError('initialization failed')"
     ),
