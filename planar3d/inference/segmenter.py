@@ -111,11 +111,12 @@ class Segmenter:
         """Prepare a case for each model; models with the same preparation share the result.
 
         Args:
-            scans: the images by name, on one grid.
+            scans: the images by name, on one grid, in any order of its axes.
 
         Raises:
-            ScanError: an image is missing, or cannot be prepared.
+            ScanError: an image is missing, on another grid, or cannot be prepared.
         """
+        scans = {**scans, **read_images({n: scans[n] for n in self.images if isinstance(scans.get(n), Scan)})}
         recipes = {recipe.preparation: recipe for recipe in self.recipes}
         made = {preparation: prepare(scans, recipe) for preparation, recipe in recipes.items()}
         return [made[recipe.preparation] for recipe in self.recipes]

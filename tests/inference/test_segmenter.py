@@ -114,6 +114,27 @@ def test_where_all_boxes_are_the_same_the_mean_is_that_of_the_native_grid():
     np.testing.assert_array_equal(found.mask().voxels, REGIONS.decode(restored.voxels, restored.affine))
 
 
+@pytest.mark.parametrize("brains", [BRAINS, dict.fromkeys(BRAINS)], ids=["own boxes", "one box"])
+def test_images_of_other_models_may_be_stored_in_another_order_but_not_on_another_grid(brains):
+    images = {name: _head(seed, brain=brains[name]) for seed, name in enumerate(brains)}
+    ensemble = Segmenter([_of_one_image(name, REGIONS, seed) for seed, name in enumerate(images)], engine="keras")
+    expected = ensemble.predict(ensemble.prepare(images)).mask()
+    assert expected.voxels.any()
+    t1 = nib.Nifti1Image(images["t1"].voxels, images["t1"].affine)
+    for order in ("RAS", "PIL"):
+        turn = nib.orientations.ornt_transform(
+            nib.io_orientation(t1.affine), nib.orientations.axcodes2ornt(tuple(order))
+        )
+        stored = t1.as_reoriented(turn)
+        given = images | {"t1": Scan(np.asarray(stored.dataobj), stored.header), "pd": "of no model"}
+        found = ensemble.predict(ensemble.prepare(given)).mask()
+        np.testing.assert_array_equal(found.voxels, expected.voxels)
+        np.testing.assert_array_equal(found.affine, expected.affine)
+    moved = nib.Nifti1Image(t1.dataobj, np.diag([1, 1, 1, 1]) + np.eye(4, k=3) * 5)
+    with pytest.raises(ScanError, match=r"does not match"):
+        ensemble.prepare(images | {"t1": Scan(np.asarray(moved.dataobj), moved.header)})
+
+
 def test_a_contrast_that_is_missing_is_named(tmp_path):
     ensemble = Segmenter([_of_one_image(name, REGIONS, 0) for name in BRAINS], engine="keras")
     with pytest.raises(ScanError, match=r"needs t1, but t1 is missing; given: flair"):
