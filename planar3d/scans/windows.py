@@ -77,7 +77,7 @@ def _joined(
         tile = np.moveaxis(tile, axis, 0)
         first, end = max(start, 0), min(start + len(tile), entries)
         if weights is None:
-            first = (previous + len(tile) + start) // 2 if covered else first
+            first = max((previous + len(tile) + start) // 2, 0) if covered else first
         else:
             here = weights(len(tile))[first - start : end - start]
             total[first:end] += here

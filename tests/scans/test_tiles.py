@@ -66,6 +66,14 @@ def test_a_volume_of_any_size_composes_to_itself(overlap, size):
     np.testing.assert_array_equal(composed, volume)
 
 
+@pytest.mark.parametrize("overlap", OVERLAPS)
+def test_a_volume_far_smaller_than_it_is_padded_composes_to_itself(overlap):
+    volume = _noise(2, 3, 1, 1)
+    tiles = SteppedPatches((6, 6, 6), (2, 2, 2), overlap, smallest=(12, 16, 12))
+    assert tiles.starts(volume.shape)[0] == (-5, -3, -1, 1)  # the first two meet before the volume
+    np.testing.assert_array_equal(_composed(_cut(volume, tiles), volume, tiles), volume)
+
+
 def test_the_last_patch_ends_with_the_volume_and_no_place_comes_twice():
     for size in range(1, 60):
         for length, step in ((4, 2), (6, 6), (5, 1), (1, 1)):
