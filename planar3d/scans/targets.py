@@ -223,8 +223,8 @@ def threshold(
     check_choice("rule", rule, ("absolute", "released"), ValueError)
     if rule == "absolute":
         return (probabilities * np.float32(256) > of_256).astype(np.uint8)
-    levels = (probabilities * np.float32(255)).astype(np.uint8)
-    top = levels.max(initial=0) if highest is None else int(np.float32(highest) * np.float32(255))
+    levels = (np.clip(probabilities, 0, 1) * np.float32(255)).astype(np.uint8)
+    top = levels.max(initial=0) if highest is None else int(np.float32(min(highest, 1)) * np.float32(255))
     limit = int(top // (256 / of_256)) if of_256 else 0
     return (levels > limit).astype(np.uint8)
 

@@ -64,6 +64,12 @@ def test_the_released_threshold_follows_the_volume_s_maximum():
         np.testing.assert_array_equal(threshold(p, 16, "released"), as_released(p))
 
 
+def test_probabilities_rounded_beyond_0_and_1_count_as_0_and_1():
+    beyond, exact = np.float32([-0.009, 0.06, 1.009]), np.float32([0, 0.06, 1])
+    for rule, highest in (("absolute", None), ("released", None), ("released", 1.009)):
+        np.testing.assert_array_equal(threshold(beyond, 15, rule, highest), threshold(exact, 15, rule))
+
+
 def test_nothing_is_marked_in_no_voxels():
     assert threshold(np.zeros((0, 2)), 16, "released").shape == threshold(np.zeros((0, 2))).shape == (0, 2)
 
