@@ -124,7 +124,7 @@ class Classes(Targets):
     def assign(self, probabilities: np.ndarray, highest: float | None = None) -> np.ndarray:
         labels = np.array(self.channels, np.uint8)[:, 0]
         assigned = np.empty(probabilities.shape[:-1], np.uint8)
-        for number, slab in enumerate(probabilities):  # argmax takes eight bytes per voxel
+        for number, slab in enumerate(_checked(probabilities)):  # argmax takes eight bytes per voxel
             assigned[number] = labels[np.argmax(slab, axis=-1)]
         return assigned
 
@@ -178,7 +178,7 @@ class Regions(Targets):
         return regions_of("regions", self.regions)
 
     def assign(self, probabilities: np.ndarray, highest: float | None = None) -> np.ndarray:
-        assigned = np.zeros(probabilities.shape[:-1], np.uint8)
+        assigned, probabilities = np.zeros(probabilities.shape[:-1], np.uint8), _checked(probabilities)
         for number, label in enumerate(self.order):
             assigned[probabilities[..., number] > 0.5] = label
         return assigned
@@ -212,14 +212,11 @@ def threshold(
 
     Source: Kolarik 2020, section 3.2; the released rule from its `visualise_predicitons`.
     """
-    probabilities = numbers_of(probabilities, "The probabilities")
+    probabilities = _checked(probabilities)
     if not isinstance(of_256, int | float | np.number) or not 0 <= of_256 <= 256:
         raise ValueError(f"of_256={of_256!r}: a threshold from 0 to 256 is needed.")
     if highest is not None and not (isinstance(highest, int | float | np.number) and 0 <= highest <= 1 + _AVERAGED):
         raise ValueError(f"highest={highest!r}: a number from 0 to 1 is needed.")
-    least, most = (probabilities.min(), probabilities.max()) if probabilities.size else (0, 1)
-    if not (least >= -_AVERAGED and most <= 1 + _AVERAGED):  # NaN is neither
-        raise ValueError(f"The probabilities are from {least} to {most}; numbers from 0 to 1 are needed.")
     check_choice("rule", rule, ("absolute", "released"), ValueError)
     if rule == "absolute":
         return (probabilities * np.float32(256) > of_256).astype(np.uint8)
@@ -227,6 +224,15 @@ def threshold(
     top = levels.max(initial=0) if highest is None else int(np.float32(min(highest, 1)) * np.float32(255))
     limit = int(top // (256 / of_256)) if of_256 else 0
     return (levels > limit).astype(np.uint8)
+
+
+def _checked(probabilities: np.ndarray) -> np.ndarray:
+    """An array of probabilities; a `ValueError` if these are others, such as logits or NaN."""
+    probabilities = numbers_of(probabilities, "The probabilities")
+    least, most = (probabilities.min(), probabilities.max()) if probabilities.size else (0, 1)
+    if not (least >= -_AVERAGED and most <= 1 + _AVERAGED):  # NaN is neither
+        raise ValueError(f"The probabilities are from {least} to {most}; numbers from 0 to 1 are needed.")
+    return probabilities
 
 
 TARGETS: dict[str, type[Targets]] = {made.name: made for made in (Binary, Classes, Regions)}

@@ -182,6 +182,15 @@ def test_fields_that_do_not_go_together_are_refused(make, sentence):
         make()
 
 
+@pytest.mark.parametrize("targets", [Binary(), TUMOR, Regions()])
+@pytest.mark.parametrize("value", [np.nan, np.inf, 3.0, -2.0])
+def test_values_that_are_no_probabilities_are_refused(targets, value):
+    outputs = np.full((2, 3, 3, targets.outputs), 0.2, np.float32)
+    outputs[1, 2, 0, 0] = value
+    with pytest.raises(ValueError, match="numbers from 0 to 1"):
+        targets.decode(outputs, SPACING)
+
+
 @pytest.mark.parametrize("targets", [Binary(32, "released", 20), TUMOR, Regions(smallest_innermost_mm3=200)])
 def test_fields_are_plain_values_that_json_and_the_command_line_can_hold(targets):
     fields = json.loads(json.dumps(dataclasses.asdict(targets)))
