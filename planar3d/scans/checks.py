@@ -113,3 +113,16 @@ def are_labels(values: np.ndarray, rounded: np.ndarray, highest: int) -> bool:
     slices = zip(*(v.T if values.flags.f_contiguous else v for v in (values, rounded)), strict=True)
     is_whole = values is rounded or all(np.abs(one - near).max() <= MASK_TOLERANCE for one, near in slices)
     return bool(is_whole and rounded.min() >= 0 and rounded.max() <= highest)
+
+
+def labels_of(scan: "Scan") -> np.ndarray:
+    """The labels of a map, uint8; a `ScanError` unless they are whole numbers from 0 to 255, within 0.001."""
+    voxels = scan.voxels
+    labels = np.rint(voxels) if voxels.dtype.kind == "f" else voxels
+    if not are_labels(voxels, labels, 255):
+        low, high = scan.limits
+        raise ScanError(
+            f"{scan.path or 'The label map'} has values from {low:g} to {high:g}; a label map of whole numbers from 0 "
+            "to 255 is needed. Name another file."
+        )
+    return labels.astype(np.uint8, copy=False)

@@ -13,7 +13,15 @@ from nibabel import orientations
 
 from planar3d.errors import ScanError, path_of, reading
 from planar3d.files import written_beside
-from planar3d.scans.checks import MASK_TOLERANCE, are_labels, check_parts, faults_of_contrast, faults_of_file, refuse
+from planar3d.scans.checks import (
+    MASK_TOLERANCE,
+    are_labels,
+    check_parts,
+    faults_of_contrast,
+    faults_of_file,
+    labels_of,
+    refuse,
+)
 from planar3d.scans.geometry import corner_shift, voxel_mm3
 from planar3d.scans.readers import reader_of
 
@@ -128,14 +136,7 @@ def read_labels(path: str | Path, scan: Scan | None = None, assume_affine: bool 
             numbers from 0 to 255, within 0.001.
     """
     found = _read_on(scan, path, assume_affine, "a label map, a single volume of whole numbers,", flat=scan is None)
-    labels = np.rint(found.voxels)
-    if not are_labels(found.voxels, labels, 255):
-        low, high = found.limits
-        raise ScanError(
-            f"{path} has values from {low:g} to {high:g}; a label map of whole numbers from 0 to 255 is needed. Name "
-            "another file."
-        )
-    return Scan(labels.astype(np.uint8), found.header, found.path)
+    return Scan(labels_of(found), found.header, found.path)
 
 
 def read_mask(path: str | Path, scan: Scan | None = None, assume_affine: bool | None = False) -> Scan:

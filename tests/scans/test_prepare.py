@@ -142,6 +142,28 @@ def test_spacing_spans_the_native_field_of_view():
     assert prepared.geometry.spacing == pytest.approx((0.9 * 8 / 15, 1.3 * 9 / 15, 1.1 * 11 / 15))
 
 
+@pytest.mark.parametrize("value", [256, 300, -1, 0.5, np.nan])
+def test_labels_that_8_bits_do_not_hold_are_refused_not_cut(value):
+    prepared = prepare(_scan(_anatomy(), LPS), SMALL)
+    labels = np.zeros((9, 12, 10), np.float32)
+    labels[3, 4, 5] = value
+    with pytest.raises(ScanError, match="whole numbers from 0 to 255"):
+        prepared.align(_scan(labels, LPS))
+    if float(value).is_integer():
+        with pytest.raises(ScanError, match="whole numbers from 0 to 255"):
+            prepared.align(_scan(labels.astype(np.int16), LPS))
+        with pytest.raises(ValueError, match="whole numbers from 0 to 255"):
+            prepared.restore(np.full((16, 16, 16), value))
+
+
+def test_labels_scaled_in_a_file_are_aligned_as_those_that_they_are_close_to():
+    prepared, mask = prepare(_scan(_anatomy(), LPS), SMALL), _anatomy() > 500
+    expected = prepared.align(_scan(mask.astype(np.uint8), LPS))
+    assert expected.any()
+    for one in (np.float32(0.9999999), np.float32(1.0000001), True):
+        np.testing.assert_array_equal(prepared.align(Scan(mask * one, prepared.geometry.header)), expected)
+
+
 def test_a_mask_on_another_grid_is_refused():
     prepared = prepare(_scan(_anatomy(), LPS), SMALL)
     with pytest.raises(ScanError, match="shape"):

@@ -11,6 +11,7 @@ import numpy as np
 from planar3d.errors import RunError
 from planar3d.files import read_json, write_json, written_beside
 from planar3d.mapped_arrays import map_array
+from planar3d.scans.checks import are_labels, labels_of
 from planar3d.scans.geometry import Geometry
 from planar3d.scans.volume import Scan, on_grid_of
 from planar3d.sections import Section
@@ -38,17 +39,20 @@ class Prepared:
     geometry: Geometry  # the native grid and its mapping to the prepared grid
 
     def align(self, mask: Scan) -> np.ndarray:
-        """Map labels on the scan's grid, see `on_grid_of`, to the prepared grid: uint8 (slices, rows, cols)."""
+        """Map labels on the scan's grid to the prepared grid: uint8 (slices, rows, cols).
+
+        Raises:
+            ScanError: they are on another grid, see `on_grid_of`, or not whole numbers from 0 to 255.
+        """
         mask = on_grid_of(Scan(np.broadcast_to(np.uint8(0), self.geometry.shape), self.geometry.header), mask)
-        turned = self.geometry.turned(mask.voxels)
         # uint8 directly by nearest neighbour: the release scales masks to 255 and back, with the same result.
-        return self.geometry.laid(turned.astype(np.uint8, copy=False), order=0)
+        return self.geometry.laid(self.geometry.turned(labels_of(mask)), order=0)
 
     def restore(self, volume: np.ndarray) -> Scan:
         """Map probabilities or a mask from the prepared grid back to the native grid, as a scan with its header.
 
-        Of a volume (slices, rows, cols[, channels]), floats are interpolated linearly to float32, uint8 and bool by the
-        nearest voxel to uint8. Voxels outside the prepared grid are zero.
+        Of a volume (slices, rows, cols[, channels]), floats are interpolated linearly to float32, labels (integers and
+        bool) by the nearest voxel to uint8. Voxels outside the prepared grid are zero.
         """
         volume = np.asarray(volume)
         if volume.ndim == 4:
@@ -56,6 +60,10 @@ class Prepared:
             return Scan(np.stack(restored, axis=-1), self.geometry.header)
         if volume.shape != self.voxels.shape[:3]:
             raise ValueError(f"The volume has shape {volume.shape}, the prepared scan {self.voxels.shape[:3]}.")
+        if volume.dtype.kind != "f" and not are_labels(volume, volume, 255):
+            raise ValueError(
+                f"The labels are from {volume.min()} to {volume.max()}; whole numbers from 0 to 255 are needed."
+            )
         kind, order = (np.float32, 1) if volume.dtype.kind == "f" else (np.uint8, 0)
         return Scan(self.geometry.back(volume.astype(kind, copy=False), order), self.geometry.header)
 
