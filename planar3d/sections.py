@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 from planar3d.errors import RecipeError
 
 Content = dict[str, Any]
-Table = Mapping[str, "type[Section]"]
+Variants = Mapping[str, "type[Section]"]  # of a section, by name
 
 
 def meant(name: str, known: Iterable[str]) -> str:
@@ -87,7 +87,7 @@ class Section:
         return content
 
     @classmethod
-    def made(cls, content: Any, table: Table | None = None, where: str = "recipe") -> Self:
+    def made(cls, content: Any, table: Variants | None = None, where: str = "recipe") -> Self:
         """Create a section from JSON values; missing fields have the dataclass's defaults.
 
         A variant of the `table` is chosen by its `name`; `where` is the place in the recipe, for errors.
@@ -107,12 +107,12 @@ class Section:
         return chosen(**content)
 
 
-def section(default: Any, table: Table | None = None) -> Any:
+def section(default: Any, table: Variants | None = None) -> Any:
     """A field with a section: `default`, or another of the table."""
     return dataclasses.field(default=default, metadata={"section": type(default), "table": table})
 
 
-def variant(table: Table, name: Any, where: str) -> type[Any]:
+def variant(table: Variants, name: Any, where: str) -> type[Any]:
     """The section with a name in a table."""
     check_choice(where, name, table, UnknownVariantError)
     return table[name]

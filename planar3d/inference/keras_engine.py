@@ -12,7 +12,7 @@ from planar3d.errors import Planar3DError
 from planar3d.graph.depth_graph import Node
 from planar3d.graph.keras_graph import arguments_with, pass_through
 from planar3d.graph.reach import Range
-from planar3d.inference.plan import Piece, Shape
+from planar3d.inference.plan import Piece, StretchShape
 from planar3d.inference.shared import ALIGNMENT
 from planar3d.training.backends import on_gpu
 
@@ -37,7 +37,7 @@ class KerasEngine:
 
         pass_through(network, [0], visit)
 
-    def program(self, piece: Piece, shapes: Sequence[Shape]) -> "KerasProgram":
+    def program(self, piece: Piece, shapes: Sequence[StretchShape]) -> "KerasProgram":
         return KerasProgram(piece, shapes, self._uses)
 
 
@@ -50,10 +50,10 @@ class KerasProgram:
         output_shapes: (entries, rows, cols, channels) of each output.
     """
 
-    def __init__(self, piece: Piece, shapes: Sequence[Shape], uses: Mapping[Use, Any]) -> None:
+    def __init__(self, piece: Piece, shapes: Sequence[StretchShape], uses: Mapping[Use, Any]) -> None:
         given = [keras.Input(batch_shape=(1, *shape)) for shape in shapes]
         self.model = keras.Model(given, _compute(piece, uses, given))
-        self.output_shapes: list[Shape] = [tuple(t.shape[1:]) for t in self.model.outputs]
+        self.output_shapes: list[StretchShape] = [tuple(t.shape[1:]) for t in self.model.outputs]
         self._run = self._on_tensorflow() if keras.backend.backend() == "tensorflow" and not on_gpu() else self._predict
 
     def __call__(self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> None:

@@ -18,7 +18,7 @@ from planar3d.graph.layers import shape_of, written
 from planar3d.graph.operators import CHANNELS_FIRST, CHANNELS_LAST, KERNEL, Tensor, Use, activated
 from planar3d.graph.reach import Range
 from planar3d.inference.onnx_graph import End, OnnxGraph
-from planar3d.inference.plan import Piece, Plan, Shape
+from planar3d.inference.plan import Piece, Plan, StretchShape
 
 
 class OpenVINOEngine:
@@ -45,7 +45,7 @@ class OpenVINOEngine:
             except Planar3DError as error:
                 raise Planar3DError(f"{error} The OpenVINO engine does not support it; use engine='keras'.") from error
 
-    def program(self, piece: Piece, shapes: Sequence[Shape]) -> "OpenVINOProgram":
+    def program(self, piece: Piece, shapes: Sequence[StretchShape]) -> "OpenVINOProgram":
         return OpenVINOProgram(self, piece, shapes)
 
     def layer_of(self, node: Node) -> Layer:
@@ -77,7 +77,7 @@ class OpenVINOProgram:
         output_shapes: (entries, rows, cols, channels) of each output.
     """
 
-    def __init__(self, engine: OpenVINOEngine, piece: Piece, shapes: Sequence[Shape]) -> None:
+    def __init__(self, engine: OpenVINOEngine, piece: Piece, shapes: Sequence[StretchShape]) -> None:
         self.kept = ov.Type.bf16 if engine.bf16 else ov.Type.f32
         graph, given, wanted = _graph_of(engine, piece, shapes)
         self.output_shapes = [shape for *_, shape in wanted]
@@ -135,7 +135,9 @@ def compile_on_cpu(core: Any, model: Any, bf16: bool) -> Any:
         raise Planar3DError(f"{reason}. Use another precision, or engine='keras'.") from error
 
 
-def _graph_of(engine: OpenVINOEngine, piece: Piece, shapes: Sequence[Shape]) -> tuple[OnnxGraph, list[End], list[End]]:
+def _graph_of(
+    engine: OpenVINOEngine, piece: Piece, shapes: Sequence[StretchShape]
+) -> tuple[OnnxGraph, list[End], list[End]]:
     """The graph of a piece for inputs of these shapes, its inputs and its outputs."""
     from onnx import TensorProto
 
@@ -165,7 +167,7 @@ class _Tensor:
         flat: (entries, rows · cols · channels), for sums and stretches.
     """
 
-    def __init__(self, graph: OnnxGraph, shape: Shape, first: str = "", flat: str = "") -> None:
+    def __init__(self, graph: OnnxGraph, shape: StretchShape, first: str = "", flat: str = "") -> None:
         self.graph, self.shape, self._first, self._flat = graph, shape, first, flat
 
     @property

@@ -17,7 +17,7 @@ from planar3d.recipes import Recipe
 from planar3d.scans.windows import window_starts
 from planar3d.wording import counted
 
-Shape = tuple[int, ...]  # entries along depth, rows, cols, channels
+StretchShape = tuple[int, ...]  # entries along depth, rows, cols, channels
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from planar3d.inference.plan import Piece, Plan, Shape, per_entry
+from planar3d.inference.plan import Piece, Plan, StretchShape, per_entry
 from planar3d.progress import Progress
 from planar3d.scans.preparation import Preparation
 from planar3d.scans.windows import checked_prepared, window_starts
@@ -19,7 +19,7 @@ _KEPT = 8  # plane sizes with cached programs; the heads of a cohort have few
 class Program(Protocol):
     """A compiled piece, called with stretches of its inputs and arrays for its outputs."""
 
-    output_shapes: list[Shape]
+    output_shapes: list[StretchShape]
 
     def __call__(self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> None:
         """Compute stretches (entries, rows, cols, channels) from stretches, into the given arrays."""
@@ -33,7 +33,7 @@ class Engine(Protocol):
 
     dtype: Any
 
-    def program(self, piece: Piece, shapes: Sequence[Shape]) -> Program:
+    def program(self, piece: Piece, shapes: Sequence[StretchShape]) -> Program:
         """Build the program of a piece for inputs of these shapes (entries, rows, cols, channels)."""
 
 
@@ -114,7 +114,7 @@ class SharedInference:
 class _Ring:
     """The latest entries of a node along depth, in one reused buffer."""
 
-    def __init__(self, capacity: int, chunk: Shape, dtype: Any) -> None:
+    def __init__(self, capacity: int, chunk: StretchShape, dtype: Any) -> None:
         self.entries = _aligned((capacity, *chunk[1:]), np.dtype(dtype))
         self.step = chunk[0]
         self.first = self.end = 0  # the buffered entries, counted from the start of the scan

@@ -15,7 +15,7 @@ from planar3d.graph.keras_graph import check_channels_last
 from planar3d.graph.reach import halves
 from planar3d.networks.architecture import WeightSource, image_input
 from planar3d.networks.encoder_weights import EncoderWeights, fill_flat, known_source
-from planar3d.networks.resnet import NORMALIZATION, InputShape, logits
+from planar3d.networks.resnet import NORMALIZATION, ImageShape, logits
 from planar3d.sections import check_choice
 from planar3d.transfer.torch_names import DEPTHS
 
@@ -61,7 +61,7 @@ class _Style(NamedTuple):
 
 def EfficientNet(
     variant: str = "b0",
-    input_shape: InputShape = (224, 224, 3),
+    input_shape: ImageShape = (224, 224, 3),
     include_top: bool = False,
     classes: int = 1000,
     *,
@@ -124,7 +124,7 @@ def noisy_student(variant: str) -> WeightSource:
 
 
 def noisy_student_encoder(
-    variant: str, input_shape: InputShape, weights: EncoderWeights, **options: Any
+    variant: str, input_shape: ImageShape, weights: EncoderWeights, **options: Any
 ) -> keras.Model:
     """An encoder of Messaoudi 2023, up to its coarsest features, with torch's momentum and more stochastic depth.
 
@@ -137,7 +137,7 @@ def noisy_student_encoder(
 
 
 def EfficientNetLite0(
-    input_shape: InputShape = (224, 224, 3), include_top: bool = True, classes: int = 1000
+    input_shape: ImageShape = (224, 224, 3), include_top: bool = True, classes: int = 1000
 ) -> keras.Model:
     """EfficientNet-Lite0, B0 with ReLU6 and without squeeze-and-excitation; arguments and result as for `EfficientNet`.
 

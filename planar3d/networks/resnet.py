@@ -15,20 +15,20 @@ from planar3d.sections import check_choice, whole
 
 # torch's defaults of batch normalization; its momentum is the share of the new value, Keras' of the old.
 NORMALIZATION = {"epsilon": 1e-5, "momentum": 0.9}
-InputShape = tuple[int | None, int | None, int]
+ImageShape = tuple[int | None, int | None, int]
 # A block's convolutions (He et al. 2016, figure 5): kernel, factor of the filters, and whether it has the stride.
 Block = tuple[tuple[int, int, bool], ...]
 _BASIC: Block = (3, 1, True), (3, 1, False)
 _BOTTLENECK: Block = (1, 1, False), (3, 1, True), (1, 4, False)
 
 
-def ResNet18(input_shape: InputShape = (224, 224, 3), include_top: bool = True, classes: int = 1000) -> keras.Model:
+def ResNet18(input_shape: ImageShape = (224, 224, 3), include_top: bool = True, classes: int = 1000) -> keras.Model:
     """ResNet-18 with random weights; arguments, result and source as for `ResNet50`."""
     return _resnet("resnet18", _BASIC, (2, 2, 2, 2), input_shape, include_top, classes)
 
 
 def ResNet34(
-    input_shape: InputShape = (224, 224, 3), include_top: bool = True, classes: int = 1000, pool: int = 3
+    input_shape: ImageShape = (224, 224, 3), include_top: bool = True, classes: int = 1000, pool: int = 3
 ) -> keras.Model:
     """ResNet-34 with random weights; arguments, result and source as for `ResNet50`.
 
@@ -37,7 +37,7 @@ def ResNet34(
     return _resnet("resnet34", _BASIC, (3, 4, 6, 3), input_shape, include_top, classes, pool)
 
 
-def ResNet50(input_shape: InputShape = (224, 224, 3), include_top: bool = True, classes: int = 1000) -> keras.Model:
+def ResNet50(input_shape: ImageShape = (224, 224, 3), include_top: bool = True, classes: int = 1000) -> keras.Model:
     """ResNet-50 (v1.5, as in torchvision) with random weights; `load_torch` loads torch's files.
 
     Layers have the names that keras.applications gives its ResNet-50: `conv1_conv`, `conv2_block1_1_conv`, ….
@@ -82,7 +82,7 @@ def _resnet(
     name: str,
     block: Block,
     blocks: tuple[int, ...],
-    input_shape: InputShape,
+    input_shape: ImageShape,
     include_top: bool,
     classes: int,
     pool: int = 3,

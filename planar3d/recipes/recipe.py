@@ -16,7 +16,7 @@ from planar3d.sections import Content, Section, UnknownVariantError, choose, mea
 from planar3d.training.samples import shape_seen
 from planar3d.training.settings import Training
 
-Shape = tuple[int | None, int | None, int | None, int]
+WindowShape = tuple[int | None, int | None, int | None, int]
 
 FORMAT = 2  # of written recipes
 
@@ -72,16 +72,16 @@ class Recipe(Section):
         return self.preparation.slices(self.tiles.depth)
 
     @property
-    def window(self) -> Shape:
+    def window(self) -> WindowShape:
         """(depth, rows, cols, channels) of the network's input in prediction; None where scans differ."""
         return self._shape(shape_seen(self.tiles, self.preparation))
 
     @property
-    def sample(self) -> Shape:
+    def sample(self) -> WindowShape:
         """(depth, rows, cols, channels) of the network's input in training; None where scans differ."""
         return self._shape(self.training.samples.shape(self.tiles, self.preparation))
 
-    def _shape(self, lengths: Lengths) -> Shape:
+    def _shape(self, lengths: Lengths) -> WindowShape:
         depth, rows, cols = (length or None for length in lengths)
         return depth, rows, cols, self.preparation.channels
 

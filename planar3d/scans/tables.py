@@ -31,7 +31,7 @@ _EXCEL = re.compile(r"sep=([,;\t])\r?\n", re.IGNORECASE)  # the line that tells 
 
 
 @dataclass(frozen=True)
-class Row:
+class CsvRow:
     """A row of a table: its place, and its values by column name in lower case."""
 
     place: str
@@ -48,11 +48,11 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Table:
+class CsvTable:
     """A table's columns as spelled, its rows, and how it was read."""
 
     columns: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[CsvRow, ...]
     found: str
     hint: str
 
@@ -62,8 +62,8 @@ class Table:
         return list(map(_plain, self.columns))
 
 
-def read_table(path: Path, needed: Sequence[str], error: type[Planar3DError]) -> Table:
-    """Read a table with a header; columns that are `needed`, as in `Table.names`, may be missing.
+def read_table(path: Path, needed: Sequence[str], error: type[Planar3DError]) -> CsvTable:
+    """Read a table with a header; columns that are `needed`, as in `CsvTable.names`, may be missing.
 
     Encoding and delimiter are detected: the delimiter is the one with which the header has most of the needed columns.
     Values are stripped, and empty lines skipped.
@@ -91,7 +91,7 @@ def read_table(path: Path, needed: Sequence[str], error: type[Planar3DError]) ->
     if broken and not set(needed) & set(columns):
         raise error(broken)
     if not columns:
-        return Table((), (), "no column", "")
+        return CsvTable((), (), "no column", "")
     first, *lines = reads[delimiter]
     if twice := sorted({name for name in columns if name and columns.count(name) > 1}):
         raise error(f"{path} has the column {twice[0]} more than once; rename one of them.")
@@ -103,12 +103,12 @@ def read_table(path: Path, needed: Sequence[str], error: type[Planar3DError]) ->
                 f"{place}: {counted(cells, 'value')}, but {counted(columns, 'column')} ({', '.join(first[1])}). Put "
                 "values that contain the delimiter in quotation marks."
             )
-        rows.append(Row(place, {name: cell for name, cell in zip(columns, cells, strict=False) if name}))
+        rows.append(CsvRow(place, {name: cell for name, cell in zip(columns, cells, strict=False) if name}))
     spelled = tuple(name for name in first[1] if name)
     kind = "column" if len(spelled) == 1 else "columns"
     found = f"the {kind} {', '.join(spelled)} (read with {_DELIMITERS[delimiter]})" if spelled else "no column"
     hint = "" if encoding.startswith("utf") else f" The table is not in UTF-8 and was read as {encoding}."
-    return Table(spelled, tuple(rows), found, hint)
+    return CsvTable(spelled, tuple(rows), found, hint)
 
 
 def path_in_table(table: Path, text: str) -> Path:
@@ -136,7 +136,7 @@ def is_name(text: str) -> bool:
     return _NAME.fullmatch("".join(sign for sign in text if unicodedata.category(sign)[0] != "M")) is not None
 
 
-def check_name(name: str, row: Row, error: type[Planar3DError]) -> None:
+def check_name(name: str, row: CsvRow, error: type[Planar3DError]) -> None:
     """Refuse a row's name if it cannot be part of a file name on every system; an empty one counts as missing."""
     if name and not is_name(name):
         raise error(f"{row.place}: “{name}” cannot be part of a file name; use only letters, digits and . _ + -.")

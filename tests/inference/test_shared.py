@@ -12,7 +12,7 @@ from keras import layers
 from planar3d.errors import Planar3DError
 from planar3d.graph.described import described
 from planar3d.inference.keras_engine import KerasEngine, _dilates_exactly, _in_place
-from planar3d.inference.plan import Piece, Shape, make_plan
+from planar3d.inference.plan import Piece, StretchShape, make_plan
 from planar3d.inference.predictor import predict_volume
 from planar3d.inference.shared import SharedInference, _aligned
 from planar3d.recipes import PAPER
@@ -153,7 +153,7 @@ def test_programs_free_intermediate_results_before_another_is_built_and_compute_
             events.append("freed")
 
     class Engine(openvino.OpenVINOEngine):
-        def program(self, piece: Piece, shapes: Sequence[Shape]) -> Program:
+        def program(self, piece: Piece, shapes: Sequence[StretchShape]) -> Program:
             events.append("built")
             return Program(self, piece, shapes)
 

@@ -16,7 +16,7 @@ from planar3d.scans.layouts.camus import Camus
 from planar3d.scans.layouts.chaos import Chaos
 from planar3d.scans.layouts.msseg import FIRST_DISTRIBUTION, SHANOIR
 from planar3d.scans.layouts.nnunet import Decathlon, NnUNet
-from planar3d.scans.layouts.table import Table
+from planar3d.scans.layouts.table import TableOfCases
 from planar3d.scans.tables import folded
 from planar3d.wording import counted, is_or_are, listed
 
@@ -30,7 +30,7 @@ LAYOUTS: tuple[Layout, ...] = (
     Brats(),
     Chaos(),
     Camus(),
-    Table(),
+    TableOfCases(),
 )
 _EXPECTED = f"Expected: {LAYOUTS[-1].expected}, or one of: {'; '.join(one.expected for one in LAYOUTS[:-1])}."
 

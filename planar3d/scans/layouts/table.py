@@ -17,7 +17,7 @@ _PATIENTS = ("patient", "patient_id", "subject", "subject_id", "participant", "p
 _IMAGE = re.compile("image:_?(.+)")
 
 
-class Table(Layout):
+class TableOfCases(Layout):
     """One case per row: `scan` (FLAIR), or `image:<name>` for each image; `mask` or `labels`; and optional columns."""
 
     name = "table"
