@@ -109,8 +109,7 @@ def _deformation(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray
     fields = []
     for deviation in deviations:
         farthest = np.clip(rng.normal(deviation / 2, deviation / 4), 0, 0.75 * deviation)
-        noise = np.fft.fftn(rng.uniform(-1, 1, shape))
-        smooth = np.fft.ifftn(ndimage.fourier_gaussian(noise, deviations)).real
+        smooth = ndimage.gaussian_filter(rng.uniform(-1, 1, shape), deviations, mode="constant")
         fields.append(smooth * (farthest / np.abs(smooth).max()))
     return np.stack(fields)
 

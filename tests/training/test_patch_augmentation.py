@@ -174,6 +174,13 @@ def test_deformations_are_smooth_and_no_farther_than_three_quarters_of_their_smo
             assert np.abs(np.diff(field[2], axis=2)).max() < farthest[2] / 2
 
 
+def test_opposite_borders_of_a_patch_are_deformed_independently():
+    """The library of 2019 smooths with zeros around the patch; its later versions, periodically."""
+    fields = [patch_augmentation._deformation(SHAPE, np.random.default_rng(seed))[2] for seed in range(20)]
+    borders = [np.corrcoef(field[..., 0].ravel(), field[..., -1].ravel())[0, 1] for field in fields]
+    assert np.mean(borders) < 0.5
+
+
 @pytest.mark.parametrize("name", [*SPATIAL, "turn", "shear", "translation"])
 def test_a_patch_of_one_slice_is_warped_within_its_plane(always, name):
     """Beside its slice is only air: by 15 degrees or a tenth of a slice the whole patch would be empty."""
