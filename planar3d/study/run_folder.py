@@ -159,9 +159,10 @@ def _agree(folder: Path, requested: dict[str, Any]) -> None:
             if name == "folds.json" and _were_moved(found, content):
                 write_json(folder / name, content)
             elif found != content:
+                difference = _difference(found, content)
+                other = "other scans" if difference.startswith("scans.") else other
                 raise RunError(
-                    f"{folder} was made with {other} ({_difference(found, content)}). Use the same, or another folder "
-                    "with --out."
+                    f"{folder} was made with {other} ({difference}). Use the same, or another folder with --out."
                 )
 
 
@@ -234,9 +235,13 @@ def environment(recipe: Recipe) -> dict[str, Any]:
 
 
 def _difference(found: Any, requested: Any, where: str = "") -> str:
+    if where == "folds" and len(found) != len(requested):
+        return f"{len(found)} there, {len(requested)} now"
     there, now = (dict(enumerate(v)) if isinstance(v, list | tuple) else v for v in (found, requested))
     if isinstance(there, dict) and isinstance(now, dict):
-        pairs = {key: (there.get(key, "nothing"), now.get(key, "nothing")) for key in (*now, *there)}
-        key = next(key for key, (one, other) in pairs.items() if one != other)
-        return _difference(*pairs[key], f"{where}.{key}" if where else str(key))
+        key = next(key for key in (*now, *there) if key not in there or key not in now or there[key] != now[key])
+        where = f"{where}.{key}" if where else str(key)
+        if key not in there or key not in now:
+            return f"{where}: only {'there' if key in there else 'now'}"
+        return _difference(there[key], now[key], where)
     return f"{where}: {str(found)[:200]} there, {str(requested)[:200]} now"
