@@ -2,19 +2,23 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from planar3d.errors import RunError, path_of
+from planar3d.errors import RunError, path_of, reading
 from planar3d.evaluation.challenges import ALL_MEASURES, score_targets
 from planar3d.evaluation.scores import summarize
 from planar3d.files import write_csv
 from planar3d.locks import alone_with
 from planar3d.progress import tell
 from planar3d.recipes import Recipe
+from planar3d.scans.case import Case
+from planar3d.scans.image_files import files_of
 from planar3d.scans.layouts import find_cases, find_layout
 from planar3d.scans.volume import read_labels
 from planar3d.study.records import begins, mask_is_gone, mask_was_changed, records_within
+from planar3d.transfer.digests import files_sha256
 from planar3d.wording import counted, listed, score_text
 
 
@@ -27,7 +31,8 @@ def score_masks(
 ) -> list[dict[str, Any]]:
     """Score each mask that `planar3d predict` wrote into a folder, on the native grid.
 
-    A mask belongs to the case of the image that it was made from, or to the case with the name of its scan.
+    A mask belongs to the case of the image that it was made from, to the case with the name of its scan, or, if the
+    scan was moved, to the case with the same image file by SHA-256.
 
     Args:
         data: a data set with label maps, see `find_cases`.
@@ -53,6 +58,16 @@ def score_masks(
     without = dataset.by_id()
     named = {case.id: case for case in tests} | without
     by_image = {os.path.realpath(image): case for case in (*tests, *dataset.cases) for image in case.images.values()}
+
+    @cache
+    def by_content() -> dict[str, Case]:
+        found = {}
+        for image, case in by_image.items():
+            if (path := Path(image)).is_file():
+                with reading(path):
+                    found[files_sha256(files_of(path))] = case
+        return found
+
     records = list(records_within(path_of(masks, "The folder of masks", RunError), damaged))
     models = {record["model"]["sha256"]: record["model"]["name"] for _, record in records}
     if len(models) > 1:
@@ -62,6 +77,8 @@ def score_masks(
     for file, record in records:
         scan = record["scan"]
         case = by_image.get(os.path.realpath(scan.get("path", "")), named.get(scan["name"]))
+        if case is None and "sha256" in scan:
+            case = by_content().get(scan["sha256"])
         if case is None:
             notify(f"{scan['name']} has no label map in {data}, and is not scored")
             continue

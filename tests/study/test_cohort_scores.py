@@ -161,6 +161,11 @@ def test_cases_without_a_mask_are_named(data, masks, tmp_path):
     assert not any("without a mask" in line for line in lines)
 
 
+def test_masks_are_scored_where_their_scans_were_moved(data, masks, tmp_path):
+    moved = Path(shutil.copytree(data, tmp_path / "moved"))
+    assert score_masks(masks, moved, str) == score_masks(masks, data, str)
+
+
 def test_masks_of_other_scans_are_named_and_refused(data, masks, tmp_path):
     other, lines = write_msseg(tmp_path, ("07A", "08A")), []
     with pytest.raises(RunError, match=r"No mask in .* was made from a case"):
