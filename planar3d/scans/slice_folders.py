@@ -1,6 +1,7 @@
 """Volumes as folders of slices in the order of file names: DICOM images with PNG masks (CHAOS)."""
 
 import os
+import re
 from pathlib import Path
 
 import nibabel as nib
@@ -23,12 +24,18 @@ _RANGES = {"liver": (56, 70), "right kidney": (111, 135), "left kidney": (176, 2
 
 
 def slices(folder: Path) -> list[Path]:
-    """The DICOM or PNG files of a folder by name; none if it is not a folder or cannot be opened."""
+    """The DICOM or PNG files of a folder by name, 2 before 10; none if it is not a folder or cannot be opened."""
     try:
-        names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
+        names = sorted((name for name in os.listdir(folder) if not name.startswith(".")), key=_by_numbers)
     except (OSError, ValueError):  # as of a file, or of a name that none can have
         return []
     return [folder / name for name in names if name.lower().endswith((".dcm", ".png"))]
+
+
+def _by_numbers(name: str) -> tuple[list[str | int], str]:
+    """What sorts names by the numbers in them; equal numbers by the name itself, as 1 and 01."""
+    parts = enumerate(re.split("([0-9]+)", name))
+    return [int(part) if place % 2 else part for place, part in parts], name
 
 
 def holds(folder: Path, ending: str) -> bool:

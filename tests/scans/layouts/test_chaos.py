@@ -105,6 +105,18 @@ def test_the_order_of_names_holds_whichever_way_slices_run(tmp_path, affine, rev
     np.testing.assert_array_equal(read_labels(tmp_path / "Ground").affine, scan.affine)
 
 
+def test_names_are_in_the_order_of_their_numbers_with_or_without_leading_zeros(tmp_path):
+    files, numbers = write_series(tmp_path / "DICOM_anon", VOXELS, AXIAL), range(5, 5 + VOXELS.shape[2])
+    masks = np.zeros(VOXELS.shape, np.uint8)
+    masks[4, 7] = (63, 63, 63, 126, 126, 126, 189, 189, 252)
+    for number, file in zip(numbers, sorted(_masks(tmp_path / "Ground", masks).iterdir()), strict=True):
+        file.rename(file.with_name(f"{number}.png"))  # as text, 10.png is before 5.png
+    assert read_labels(tmp_path / "Ground").voxels[4, 7].tolist() == masks[4, 7].tolist()
+    for number, file in zip(numbers, files, strict=True):
+        file.rename(file.with_name(f"{number}.dcm"))
+    np.testing.assert_array_equal(read_scan(tmp_path / "DICOM_anon").voxels, VOXELS)
+
+
 @pytest.mark.parametrize(("kind", "given"), [("SS", -2000), ("US", 63536)])
 def test_padding_of_an_mr_series_is_air(tmp_path, kind, given):
     voxels = np.abs(VOXELS)
