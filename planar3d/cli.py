@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import sys
+import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -208,6 +209,8 @@ def _advice(error: OSError, file: str) -> str:
     """What to do about the system's refusal to open or write a file; empty for other reasons."""
     is_out = any(word.partition("=")[0] == "--out" for word in sys.argv)
     another = f"choose another folder{' with --out' * is_out}."
+    if file == tempfile.tempdir:
+        another = "choose another folder for temporary files with TMPDIR."
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f" Free space there, or {another}"
     if error.errno == errno.EROFS:

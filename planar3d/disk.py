@@ -5,7 +5,11 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+FULL = 2**16  # bytes; with less free space, a failed write counts as a full disk
 
 
 def require_room(path: str | Path, size: int, cause: Exception | None = None) -> None:
@@ -22,6 +26,23 @@ def require_room(path: str | Path, size: int, cause: Exception | None = None) ->
     if isinstance(cause, OSError) and not cause.filename and (cause.errno or part):
         reason = os.strerror(cause.errno) if cause.errno else f"{cause}, as when a quota is used up"
         raise OSError(cause.errno or errno.EIO, reason, str(path)) from cause  # HDF5's reason has several lines
+
+
+def require_temporary_room(cause: Exception) -> None:
+    """Raise the error of a full disk, naming the system's folder of temporary files, if that is full."""
+    if shutil.disk_usage(place := tempfile.gettempdir()).free < FULL:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), place) from cause
+
+
+@contextmanager
+def temporary_place() -> Iterator[Path]:
+    """Yield a folder of the system's temporary files; any error there is that of a full disk if it is full."""
+    with tempfile.TemporaryDirectory(prefix="planar3d-") as place:
+        try:
+            yield Path(place)
+        except Exception as error:
+            require_temporary_room(error)
+            raise
 
 
 def _refusal(folder: Path, size: int) -> OSError | None:

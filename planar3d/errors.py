@@ -1,5 +1,6 @@
 """Errors for users, each one sentence: what was found, where, what was expected, what to do."""
 
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -69,6 +70,8 @@ def reading(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno == errno.ENOSPC:  # of a temporary file
+            raise
         raise ScanError(
             f"{error.filename or path} cannot be read ({error.strerror or error}). Check its permissions and its disk, "
             "or leave it out."

@@ -15,12 +15,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from planar3d.disk import require_room
+from planar3d.disk import FULL, require_room
 from planar3d.errors import RunError
 
 _WRITING = ".writing-"  # prefix of temporary files and folders
 _ADDED = len(_WRITING) + 8 + 1  # bytes of this prefix, with the random part and a hyphen
-_FULL = 2**16  # bytes; with less free space, a failed write counts as a full disk
 _FIX = "Fix it; if planar3d wrote it, you can also delete it to create it again."
 
 
@@ -49,7 +48,7 @@ def written_beside(path: str | Path) -> Iterator[Path]:
             yield temporary
             os.replace(temporary, path)
         except (OSError, RuntimeError) as error:
-            require_room(path, _FULL, error)  # NumPy and HDF5 do not say that the disk is full
+            require_room(path, FULL, error)  # NumPy and HDF5 do not say that the disk is full
             raise
     finally:
         temporary.unlink(missing_ok=True)
@@ -72,7 +71,7 @@ def written_together(within: Path, files: Iterable[Path], first: Path, last: Pat
                 (temporary / folder).mkdir(parents=True, exist_ok=True)
             yield temporary
         except (OSError, RuntimeError) as error:
-            require_room(last, _FULL, error)
+            require_room(last, FULL, error)
             if isinstance(error, OSError) and error.filename:
                 error.filename = str(error.filename).replace(str(temporary), str(within))  # not of the folder beside
             raise
@@ -95,7 +94,7 @@ def folder_written_beside(folder: str | Path) -> Iterator[Path]:
                 os.replace(folder, temporary / "before")
             os.replace(made, folder)
         except (OSError, RuntimeError) as error:
-            require_room(folder, _FULL, error)
+            require_room(folder, FULL, error)
             raise
         finally:  # a signal may arrive between the two
             if not folder.exists() and (temporary / "before").exists():

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from planar3d import __version__
-from planar3d.disk import require_room
+from planar3d.disk import require_room, require_temporary_room
 from planar3d.errors import Planar3DError, path_of, text_of
 from planar3d.extras import check_extra
 from planar3d.files import folder_written_beside, read_json, write_json
@@ -106,6 +106,7 @@ def export_network(
             except Exception as error:  # each runtime has errors of its own, also for a full disk
                 weights = sum(array.nbytes for array in network.get_weights())
                 require_room(folder / name, 2**22 + 3 * weights)  # more than each format takes
+                require_temporary_room(error)  # of LiteRT
                 if isinstance(error, OSError):
                     raise
                 reason = " ".join(str(error).split())[:200]

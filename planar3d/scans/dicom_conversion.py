@@ -3,12 +3,12 @@
 import dataclasses
 import re
 import subprocess
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from planar3d.disk import temporary_place
 from planar3d.errors import ScanError
 from planar3d.extras import extra
 from planar3d.scans import dicom_geometry as geometry
@@ -34,8 +34,8 @@ def read_dicom_series(series: DicomSeries) -> Scan:
     """
     source = series.images[0].path
     check_series(series, ("MR",), "a FLAIR scan is needed")
-    with tempfile.TemporaryDirectory(prefix="planar3d-") as place:
-        converted = _convert(series, Path(place))
+    with temporary_place() as place:
+        converted = _convert(series, place)
         try:
             scan = read_scan(converted)
         except ScanError as error:

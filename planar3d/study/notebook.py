@@ -1,9 +1,9 @@
 """A scan and its mask in a notebook, with niivue."""
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
+from planar3d.disk import temporary_place
 from planar3d.extras import extra
 from planar3d.scans.volume import Scan, read_labels, read_scan
 
@@ -40,5 +40,5 @@ def show(scan: str | Path | Scan, mask: str | Path | Scan | None = None, opacity
 
 
 def _stored(scan: Scan) -> bytes:
-    with tempfile.TemporaryDirectory(prefix="planar3d-") as place:
-        return scan.save(Path(place, "scan.nii.gz")).read_bytes()
+    with temporary_place() as place:
+        return scan.save(place / "scan.nii.gz").read_bytes()

@@ -2,9 +2,11 @@
 
 import subprocess
 import sys
+import tempfile
 
 import numpy as np
 import pytest
+from dicom_series import AXIAL, VOXELS, write_series
 from msseg import TINY, write_model, write_msseg
 
 from planar3d import cli
@@ -115,3 +117,27 @@ def test_an_export_that_does_not_fit_names_its_folder_and_blames_no_layer(disk, 
     start = f"Error: {folder / format}: No space left on device. No incomplete file was left behind. Free space there"
     assert code == 2 and said.startswith(start) and len(said.splitlines()) == 1
     assert not list(folder.iterdir())
+
+
+@pytest.mark.parametrize("size", ["24k", "40k"])  # room for some copies of the series, and for all but the volume
+def test_a_full_folder_of_temporary_files_is_named_and_no_scan_blamed(disk, run, tmp_path, monkeypatch, size):
+    pytest.importorskip("dcm2niix")
+    folder, remount = disk
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    assert remount(f"size={size}")
+    write_series(tmp_path / "series", VOXELS, AXIAL)
+    model = write_model(tmp_path)
+    code, said = run("predict", tmp_path / "series", "--model", model, "--out", tmp_path / "masks", "--engine", "keras")
+    assert code == 2 and f"Error: {folder}: No space left on device. No incomplete" in said and "TMPDIR" in said
+    assert not list(folder.iterdir()) and not list(tmp_path.glob("masks/*.*"))
+
+
+def test_an_export_for_which_temporary_files_have_no_room_blames_no_layer(disk, run, tmp_path, monkeypatch):
+    pytest.importorskip("ai_edge_litert")
+    folder, remount = disk
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    words = ("--model", write_model(tmp_path), "--out", tmp_path / "made", "--format", "litert")
+    code, said = run("export", *words)
+    assert code == 2 and f"Error: {folder}: No space left on device." in said and "TMPDIR" in said
+    assert not list((tmp_path / "made").iterdir())
+    assert remount("size=16m") and run("export", *words)[0] == 0
