@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from planar3d.evaluation.figures import canvas, save, shortened
+from planar3d.evaluation.canvas import canvas, default_style, save
+from planar3d.evaluation.figures import shortened
 from planar3d.evaluation.scores import MEASURES, Measure, Summary
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ _IN_A_ROW, _WIDEST = 4, 13.5  # panels of a figure, and inches that they may tak
 _CENTER_LETTERS = 20
 
 
+@default_style()
 def learning_curves(histories: Mapping[int, Mapping[str, np.ndarray]], path: str | Path) -> Path:
     """Plot loss and Dice over the epochs, one column per fold, as PNG.
 
@@ -67,6 +69,7 @@ def learning_curves(histories: Mapping[int, Mapping[str, np.ndarray]], path: str
     return save(figure, path)
 
 
+@default_style()
 def box_plots(
     scores: Mapping[str, Mapping[str, Sequence[float]]],
     path: str | Path,

@@ -1,4 +1,4 @@
-"""A scan in three planes with the outlines of its lesions, and the parts shared by all figures."""
+"""A scan in three planes with the outlines of its lesions, and parts that other figures share."""
 
 import itertools
 import math
@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from planar3d.extras import extra
-from planar3d.files import written_beside
+from planar3d.evaluation.canvas import canvas, default_style, save
 from planar3d.scans.head import counts_along, upright
 from planar3d.scans.volume import Scan, on_grid_of
 from planar3d.wording import printable
@@ -27,7 +26,6 @@ _COLOURS = (
     *("#0066FF", "#00FF99", "#339900", "#00FFFF", "#CC9966", "#9999FF", "#CCFF99", "#FF0000", "#CC66FF", "#CCFF00"),
 )
 _PALE, _BROAD = "80", 2.6  # for outlines of the reference's parts
-_DPI = 120
 _OVERLAY_WIDTH, _TITLE_HEIGHT, _LEGEND_HEIGHT, _LEGEND_LINE = 11.5, 0.7, 0.4, 0.22  # inches
 _TITLE_LETTERS, _LEGEND_LETTERS = 76, 60  # that fit in the width, also as capitals
 _LARGEST_SLICE = 512  # pixels along an edge; a panel has fewer
@@ -61,21 +59,7 @@ def views_of(shape: Sequence[int]) -> Sequence[View]:
     return [view for view in VIEWS if min(shape[view.rows], shape[view.columns]) > 1] or VIEWS
 
 
-def canvas(width: float, height: float) -> "Figure":
-    """Return an empty figure of this size in inches, independent of displays and global state."""
-    with extra("study"):
-        from matplotlib.figure import Figure
-    return Figure(figsize=(width, height), dpi=_DPI)
-
-
-def save(figure: "Figure", path: str | Path) -> Path:
-    """Write a figure as PNG, atomically."""
-    with written_beside(path) as temporary:
-        # Without matplotlib's version inside, equal pictures are equal files.
-        figure.savefig(temporary, format="png", metadata={"Software": None})
-    return Path(path)
-
-
+@default_style()
 def overlay(
     scan: Scan,
     prediction: Scan,

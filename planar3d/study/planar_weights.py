@@ -6,6 +6,7 @@ import numpy as np
 
 from planar3d.disk import require_room
 from planar3d.errors import WeightsError
+from planar3d.evaluation.canvas import default_style
 from planar3d.extras import check_study_extra
 from planar3d.files import written_beside
 from planar3d.locks import locked
@@ -59,6 +60,7 @@ def write_planar_weights(
     return [path, figure]
 
 
+@default_style()
 def draw_kernels(kernels2d: np.ndarray, path: str | Path) -> None:
     """Draw the first kernels of a convolution, channel by channel, with their planar 3D counterparts.
 

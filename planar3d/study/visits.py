@@ -12,7 +12,8 @@ from scipy import ndimage, sparse
 from scipy.sparse.csgraph import connected_components
 
 from planar3d.errors import RunError
-from planar3d.evaluation.figures import canvas, grey_window
+from planar3d.evaluation.canvas import canvas, default_style
+from planar3d.evaluation.figures import grey_window
 from planar3d.evaluation.lesion_table import lesion_labels, lesion_table
 from planar3d.evaluation.quality import QualityWarning
 from planar3d.files import read_json, write_json, written_together
@@ -208,6 +209,7 @@ def _pictures(visits: Sequence[tuple[Scan, Scan, np.ndarray]], changes: Sequence
     return [_picture(visits, plane + np.reshape((*each.place_mm, 1), (4, 1, 1))) for each in changes]
 
 
+@default_style()
 def _picture(visits: Sequence[tuple[Scan, Scan, np.ndarray]], plane: np.ndarray) -> str:
     """The visits at these points of the baseline's world, (4, rows from the bottom, columns)."""
     figure = canvas(4.4, 2.2)

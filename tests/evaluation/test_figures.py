@@ -1,13 +1,17 @@
 import sys
 from dataclasses import replace
 
+import matplotlib
 import numpy as np
 import pytest
 from matplotlib.image import imread
 from stored_scans import scan_along
 
 from planar3d.errors import Planar3DError, ScanError
+from planar3d.evaluation.charts import box_plots, learning_curves
 from planar3d.evaluation.figures import outlines, overlay
+from planar3d.study.planar_weights import draw_kernels
+from planar3d.study.visits import _picture
 
 # Everything but the outlines is grey; of their colours one is redder than blue, the other the reverse.
 BLUE, ORANGE = -1, 1
@@ -46,6 +50,31 @@ def test_both_outlines_are_drawn_in_their_colours(tmp_path, head):
     alone = overlay(scan, stored(mask), None, tmp_path / "alone.png", "alone")
     assert count(with_both, BLUE) > 100 and count(with_both, ORANGE) > 100
     assert count(alone, BLUE) == 0 and count(alone, ORANGE) > 100
+
+
+def draw_visits(head, path):
+    scan, mask = map(stored, head)
+    plane = np.stack([*np.meshgrid(np.arange(30.0), np.arange(36.0)), np.full((36, 30), 20), np.ones((36, 30))])
+    path.write_text(_picture([(scan, mask, np.eye(4))], plane))
+
+
+DRAWINGS = {
+    "overlay": lambda head, path: overlay(stored(head[0]), stored(head[1]), None, path, "a_title"),
+    "curves": lambda head, path: learning_curves({1: {"loss": np.geomspace(1, 0.1, 9), "dice": np.zeros(9)}}, path),
+    "boxes": lambda head, path: box_plots({"01": {"dice": [0.1, 0.5, 0.6]}}, path),
+    "visits": draw_visits,
+    "kernels": lambda head, path: draw_kernels(np.arange(162.0).reshape(3, 3, 3, 6), path),
+}
+
+
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_a_session_s_settings_of_matplotlib_neither_change_pictures_nor_are_changed(tmp_path, head, name):
+    drawn = [tmp_path / "plain.png", tmp_path / "set.png"]
+    DRAWINGS[name](head, drawn[0])
+    with matplotlib.rc_context({"image.origin": "lower", "font.size": 7, "savefig.dpi": 50, "figure.autolayout": True}):
+        DRAWINGS[name](head, drawn[1])
+        assert matplotlib.rcParams["image.origin"] == "lower" and matplotlib.rcParams["font.size"] == 7
+    assert drawn[0].read_bytes() == drawn[1].read_bytes()
 
 
 def test_parts_are_outlined_each_in_its_own_colour(tmp_path, head):
