@@ -33,12 +33,17 @@ PRECISIONS = {
 
 
 def check_precision(precision: str) -> None:
-    """Raise a `RecipeError` for an unknown precision, 16 bits on a backend that does not train, and float16 on a CPU.
+    """Raise a `RecipeError` for an unknown precision, one that cannot be had here, and another `floatx` of Keras.
 
     Keras' backend OpenVINO computes bf16 wrongly without a message: a scan had 58 lesions instead of 39. TensorFlow
-    lacks float16 on CPUs.
+    lacks float16 on CPUs. Inputs and losses have the type `floatx` whatever the precision.
     """
     check_choice("precision", precision, PRECISIONS)
+    if (floatx := keras.config.floatx()) != "float32":
+        raise RecipeError(
+            f"Keras is set to {floatx=}, which also inputs and losses would have, but float32 is needed. Call "
+            "keras.config.set_floatx('float32'), or change that line of Keras' keras.json."
+        )
     backend = keras.backend.backend()
     if precision != "float32" and not trains(backend):
         raise RecipeError(

@@ -9,6 +9,7 @@ from planar3d.conversion.acs import ACSConv3D
 from planar3d.errors import Planar3DError, RecipeError
 from planar3d.networks.planar_resunet import PlanarResUNet, dilated_residual_level
 from planar3d.recipes import PAPER
+from planar3d.training.devices import choose_devices
 from planar3d.training.gradient_check import GradientCheck, guard_gradients, guard_precision
 from planar3d.training.precision import built_with, for_prediction, precision_of
 
@@ -125,6 +126,23 @@ def test_a_failed_build_leaves_the_policy_as_it_was():
     with pytest.raises(RuntimeError):
         built_with("bf16", fails)
     assert keras.config.dtype_policy() == before
+
+
+@pytest.fixture(params=["float16", "float64"])
+def other_floatx(request):
+    keras.config.set_floatx(request.param)
+    yield request.param
+    keras.config.set_floatx("float32")
+
+
+def test_another_type_of_numbers_as_keras_setting_is_refused_with_a_sentence(other_floatx):
+    sentence = rf"Keras is set to floatx='{other_floatx}'.* Call keras\.config\.set_floatx\('float32'\)"
+    with pytest.raises(RecipeError, match=sentence):  # TensorFlow casts no input of a traced prediction
+        built_with("float32", lambda: None)
+    with pytest.raises(RecipeError, match=sentence):
+        for_prediction(keras.Sequential([keras.Input((4,)), layers.Dense(1, dtype="float32")]), None)
+    with pytest.raises(RecipeError, match=sentence):  # losses would be computed in it
+        choose_devices(None, PAPER)
 
 
 def test_an_unknown_precision_is_answered_with_the_choices():
