@@ -7,8 +7,8 @@ import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-# HDF5 reads this when it is loaded. Weights are written under temporary names, so they need no locks, and on some
-# network drives locks fail: training ended with its first weights, and whole files counted as damaged.
+# HDF5 reads this when it is loaded, for what Keras opens. Weights are written under temporary names, so they need no
+# locks, and on some network drives locks fail: training ended with its first weights.
 os.environ.setdefault("HDF5_USE_FILE_LOCKING", "FALSE")
 
 __version__ = "0.1.0"

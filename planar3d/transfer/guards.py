@@ -50,7 +50,7 @@ def opened(path: Path, content: io.BytesIO | None = None) -> Iterator[h5py.File]
         WeightsError: a link to another file or path, a data set stored elsewhere, impossible sizes, or filters other
             than HDF5's own.
     """
-    with h5py.File(content or path, "r") as file:
+    with h5py.File(content or path, "r", locking=False) as file:
         _refuse_links(file, path)
         _look_at_data(file, path)
         yield file

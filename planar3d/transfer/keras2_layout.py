@@ -51,7 +51,7 @@ def write_legacy_h5(path: str | Path, network: "keras.Model") -> None:
 
     Source: the layout of Keras 2.2.4's `save_weights`.
     """
-    with written_beside(path) as temporary, h5py.File(temporary, "w") as file:
+    with written_beside(path) as temporary, h5py.File(temporary, "w", locking=False) as file:
         # Keras 2 treats a file without a version as one of Keras 1 and flips its kernels.
         file.attrs["keras_version"] = np.bytes_("2.2.4")
         file.attrs["backend"] = np.bytes_("tensorflow")

@@ -37,7 +37,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
     if not h5py.is_hdf5(path):
         return {}
     try:
-        with h5py.File(path, "r") as file:
+        with h5py.File(path, "r", locking=False) as file:
             return metadata_of(file, path)
     except OSError as error:
         raise WeightsError(f"{path} is damaged: it cannot be read as HDF5 ({error}).") from None
@@ -110,7 +110,7 @@ def write_metadata(path: Path, content: dict[str, Any], description: Any = None)
                 f"The {name} of {path.name} has {len(text.encode()):,} bytes; the limit is {_LARGEST:,}."
             )
     require_room(path, len(described))
-    with h5py.File(path, "a") as file:
+    with h5py.File(path, "a", locking=False) as file:
         file.attrs.update(texts_of)
         if described:
             file.create_dataset(_DESCRIPTION, data=np.frombuffer(described, np.uint8))

@@ -1,7 +1,9 @@
 """A weights file says what it is, and one that does not fit is refused in the user's words."""
 
 import json
+import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from planar3d.recipes import MODERN, PAPER
 from planar3d.scans.folds import Fold
 from planar3d.training.precision import in_precision
 from planar3d.transfer.digests import file_sha256
+from planar3d.transfer.published_models import find_model
 from planar3d.transfer.rehearsal import trust
 
 FORMAT_1 = json.loads((Path(__file__).parents[1] / "format_1_recipes.json").read_text())
@@ -93,6 +96,25 @@ def test_weights_are_read_where_files_cannot_be_locked(trained, network, tmp_pat
     with copy.open("rb") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         assert Model.open(copy).network().count_params() == network.count_params()
+
+
+def test_they_are_also_where_a_session_loaded_hdf5_before_the_package(tmp_path):
+    """HDF5 reads only once whether it is to lock."""
+    pytest.importorskip("fcntl")
+    copy = Path(shutil.copy(find_model("ms-flair-open"), tmp_path / "copy.weights.h5"))
+    script = f"""if True:
+        import fcntl, h5py
+        from planar3d.networks.weights_file import Model
+        from planar3d.transfer.metadata import write_metadata
+        with open({str(copy)!r}, "rb") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            model = Model.open({str(copy)!r})
+            print(len(model._arrays()))
+            write_metadata(model.path, {{}})
+    """
+    environment = {name: value for name, value in os.environ.items() if name != "HDF5_USE_FILE_LOCKING"}
+    ended = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+    assert int(ended.stdout) > 0 and ended.returncode == 0, ended.stderr
 
 
 def test_the_same_weights_make_the_same_card(network, tmp_path):
