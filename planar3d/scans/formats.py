@@ -44,7 +44,7 @@ _AFNI = _Format(
 _PHILIPS = _Format("one of two Philips files", "Convert both with: parrec2nii {par}", (".par", ".rec"))
 _WEIGHTS = _Format(
     "a file of arrays, such as a network's weights",
-    "Name weights with --model, and the scan itself here.",
+    "Give weights as the model, and name the scan itself here.",
     (".h5", ".hdf5", ".keras", ".npz", ".onnx", ".safetensors", ".pth", ".pt", ".ckpt"),
 )
 _KNOWN = (_PAIR, _DICOM, _MGH, _MINC, _NRRD, _META, _AFNI, _PHILIPS, _WEIGHTS)

@@ -182,7 +182,7 @@ HDF5 = b"\x89HDF\r\n\x1a\n" + bytes(600)
 def test_weights_given_as_a_scan_are_told_as_such(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     sentence = _refused(tmp_path / name)
-    assert "such as a network's weights. Name weights with --model, and the scan itself here." in sentence
+    assert "such as a network's weights. Give weights as the model, and name the scan itself here." in sentence
 
 
 @pytest.mark.parametrize("name", ["a.dcm", "a.mgz", "a.mnc", "a.nrrd", "a.weights.h5"])
