@@ -102,6 +102,16 @@ WRONG = {
         r"have 3 images along their last axis, but 1 is needed",
     ),
     "prepared voxels of NaN": (lambda: predicted(NAN[..., None]), ValueError, "voxels have NaN or infinity; replace"),
+    "a raw scan's voxels for prepared ones": (
+        lambda: predicted(np.full((20, 20, 20, 1), 1800, "int16")),
+        ValueError,
+        "from 1800 to 1800; grey levels from 0 to 255 are needed, as planar3d.prepare returns",
+    ),
+    "standardized voxels for grey levels": (
+        lambda: predicted(np.full((20, 20, 20, 1), -1.5, "float32")),
+        ValueError,
+        "from -1.5 to -1.5; grey levels from 0 to 255",
+    ),
     "a recipe's name for a prediction": (lambda: predicted(MASK, "paper"), RecipeError, "recipe='paper': a Recipe is"),
     "no file's name": (lambda: p3.read_scan(None), ScanError, "A scan is a file's name .* got NoneType"),
     "no data set": (lambda: p3.find_cases(None), DatasetError, "A data set must be given as a string or a Path; got"),

@@ -203,6 +203,11 @@ def network_input(windows: np.ndarray, channels: int = 3) -> np.ndarray:
             f"The voxels have {counted(windows.shape[-1], 'image')} along their last axis, but 1 is needed, which is "
             "repeated for the network's channels. The axes are (slices, rows, cols, images)."
         )
+    if windows.dtype != np.uint8 and not (windows.min(initial=0) >= 0 and windows.max(initial=0) <= 255):
+        raise ValueError(
+            f"The voxels are from {windows.min():g} to {windows.max():g}; grey levels from 0 to 255 are needed, as "
+            "planar3d.prepare returns them."
+        )
     scaled = np.asarray(windows, dtype=np.float32) / np.float32(INPUT_SCALE) - np.float32(1)
     return np.broadcast_to(scaled, (*scaled.shape[:-1], channels))
 
