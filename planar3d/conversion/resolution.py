@@ -33,6 +33,7 @@ def uses_in(network: keras.Model, prefix: str = "") -> Iterator[tuple[str, Any]]
 
 def stride_of(operation: Any) -> Fraction:
     """The factor by which a layer divides rows and columns; less than 1 if it multiplies them."""
+    operation = _of_slice(operation)
     if isinstance(operation, (layers.UpSampling2D, layers.UpSampling3D)):
         return 1 / Fraction(_in_plane(operation.size))
     strides = getattr(operation, "strides", None)
@@ -50,7 +51,7 @@ def reduction_behind(operation: Any, taken: Iterable[Reduction], output: Any, ax
     known = [reduction for reduction in taken if reduction is not None]
     if not known or len(output.shape) < axes:
         return None
-    name = type(operation).__name__
+    name = type(_of_slice(operation)).__name__
     if name.startswith(_GLOBAL) or (name in _GLOBAL_OPERATIONS and output.shape[1:-1].count(1) >= 2):
         return None
     return max(known) * stride_of(operation)
@@ -113,6 +114,11 @@ def depth_factors(network: keras.Model, depth_pooling: str | Sequence[int]) -> t
             )
         found[id(node)] = across.pop()
     return found, reduced
+
+
+def _of_slice(operation: Any) -> Any:
+    """The layer that is applied to each slice, as bilinear upsampling is in converted networks, or the layer itself."""
+    return operation.layer if isinstance(operation, layers.TimeDistributed) else operation
 
 
 def _in_plane(sizes: Sequence[int]) -> int:

@@ -1,5 +1,6 @@
 """The skip levels of a network, found in its graph: the encoder features that a U-Net uses."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -11,10 +12,12 @@ from keras import layers
 
 from planar3d.conversion.resolution import Reduction, reduction_behind
 from planar3d.errors import ConversionError
-from planar3d.graph.keras_graph import applied_again, as_graph, name_of, pass_through
+from planar3d.graph.keras_graph import applied_again, as_graph, name_of, pass_through, unnested
 
 # A size divisible by all usual level factors, for axes of unknown size.
 _PROBED = 256
+# Of the layers that `convert` puts around a layer applied to each slice.
+_MOVING = re.compile(r"_(to|fro)(_\d+)?$")
 # Layers that only change the borders of a level do not give its features.
 _BORDERS = (layers.ZeroPadding3D, layers.Cropping3D)
 
@@ -27,6 +30,9 @@ class _Entry:
     reduction: Reduction
     sources: tuple[int, ...]
     operation: Any = None
+    is_moved: bool = (
+        False  # depth is first, for a layer that is applied to each slice, and lies elsewhere in the network
+    )
 
 
 def features(model3d: keras.Model, name: str | None = None) -> keras.Model:
@@ -45,7 +51,8 @@ def features(model3d: keras.Model, name: str | None = None) -> keras.Model:
         names of their layers.
 
     Raises:
-        ConversionError: the network is not functional, or does not have a single volume as input.
+        ConversionError: the network is not functional, does not have a single volume as input, or has nested layers
+            of the same name.
     """
     network = as_graph(model3d)
     if len(network.inputs) != 1 or len(network.inputs[0].shape) != 5:
@@ -56,15 +63,15 @@ def features(model3d: keras.Model, name: str | None = None) -> keras.Model:
     source = network.inputs[0]
     entries = _read(network, source)
     coarsest = max(entry.reduction for entry in entries if entry.reduction is not None)
-    last = max(number for number, entry in enumerate(entries) if entry.reduction == coarsest)
+    last = max(number for number, entry in enumerate(entries) if entry.reduction == coarsest and not entry.is_moved)
     encoder = _ancestors(entries, last)
     cuts = _cuts(entries, encoder)
     levels = []
-    inner = [number for number in encoder if not isinstance(entries[number].operation, _BORDERS)]
+    inner = [n for n in encoder if not entries[n].is_moved and not isinstance(entries[n].operation, _BORDERS)]
     for reduction in sorted({r for number in encoder if (r := entries[number].reduction) is not None}):
         here = [number for number in inner if entries[number].reduction == reduction]
         levels.append(entries[max([number for number in here if number in cuts] or here)].tensor)
-    return keras.Model(source, levels, name=name or f"{network.name}_features")
+    return unnested(source, levels, name or f"{network.name}_features")
 
 
 def up_factors(levels: keras.Model) -> list[tuple[int, int, int]]:
@@ -97,10 +104,12 @@ def _read(network: keras.Model, source: Any) -> list[_Entry]:
     def visit(name: str, node: Any, sources: list[int]) -> range:
         taken = [entries[number] for number in sources]
         tensors = [entry.tensor for entry in taken]
+        moving = isinstance(node.operation, layers.Permute) and _MOVING.search(name)
         is_own = all(tensor is own for tensor, own in zip(tensors, node.input_tensors, strict=True))
         for tensor in node.outputs if is_own else applied_again(node, tensors):
             reduction = reduction_behind(node.operation, [entry.reduction for entry in taken], tensor)
-            entries.append(_Entry(tensor, reduction, tuple(sources), node.operation))
+            is_moved = bool(moving[1] == "to" if moving else any(entry.is_moved for entry in taken))
+            entries.append(_Entry(tensor, reduction, tuple(sources), node.operation, is_moved))
         return range(len(entries) - len(node.outputs), len(entries))
 
     pass_through(network, [0], visit)

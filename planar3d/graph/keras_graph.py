@@ -40,7 +40,8 @@ def check_model(network: Any) -> None:
     """Raise a `ConversionError` unless this is a network."""
     if not isinstance(network, keras.Model):
         raise ConversionError(
-            f"A keras.Model is needed; got {type(network).__name__}. planar3d.load_network opens a weights file."
+            f"A keras.Model is needed; got {type(network).__name__}. keras.saving.load_model opens a .keras file, and "
+            "planar3d.load_network a file trained by planar3d."
         )
 
 
@@ -125,6 +126,17 @@ def pass_through(network: keras.Model, values: Sequence[Any], visit: Visit, pref
 def layers_applied_again(network: keras.Model, values: Sequence[Any]) -> list[Any]:
     """The outputs of a network for other tensors, by applying its layers again instead of nesting the network."""
     return pass_through(network, values, lambda name, node, taken: applied_again(node, taken))
+
+
+def unnested(given: Any, outputs: Any, name: str) -> keras.Model:
+    """A network of layers that were applied again; a `ConversionError` if nested networks gave them the same name."""
+    try:
+        return keras.Model(given, outputs, name=name)
+    except ValueError as error:
+        raise ConversionError(
+            f"{name}: {error} Layers of nested networks need names of their own; set them before, as in "
+            "network.get_layer('inner').get_layer('conv').name = 'inner_conv'."
+        ) from error
 
 
 def operation_of(tensor: keras.KerasTensor) -> Any:

@@ -151,8 +151,8 @@ def _with_open_planes(network: "keras.Model | Description") -> "keras.Model | De
         return resized(network, (network.inputs[0][1], None, None, network.inputs[0][-1]))
     import keras
 
-    from planar3d.graph.keras_graph import layers_applied_again
+    from planar3d.graph.keras_graph import layers_applied_again, unnested
 
     shape = network.input_shape
     given = keras.Input((shape[1], None, None, shape[-1]))
-    return keras.Model(given, layers_applied_again(network, [given]))
+    return unnested(given, layers_applied_again(network, [given]), network.name)

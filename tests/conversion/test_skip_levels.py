@@ -99,6 +99,26 @@ def test_applications_have_the_levels_that_the_literature_takes(name):
     assert np.all([shape[2] == 32 // 2**level for level, shape in enumerate(levels.output_shape)])
 
 
+@pytest.mark.parametrize("axis", [0, 2])
+def test_interpolated_upsampling_of_slices_leads_to_a_finer_level(axis):
+    image = keras.Input((16, 16, 3))
+    coarse = layers.Conv2D(4, 3, strides=2, padding="same", name="coarse")(image)
+    fine = layers.UpSampling2D(interpolation="bilinear", name="up")(coarse)
+    volumes = convert(keras.Model(image, layers.Conv2D(4, 3, name="decoded")(fine)), depth=4, axis=axis)
+    levels = features(volumes)
+    assert layer_names(levels)[1:] == ["coarse"] and levels.output_shape[1][1:4] == ((4, 8, 8), (8, 8, 4))[axis // 2]
+
+
+def test_nested_layers_of_one_name_are_refused_until_they_have_other_names():
+    inner = [keras.Sequential([keras.Input((16, 16, 3)), layers.Conv2D(3, 3, padding="same", name="c")]) for _ in "ab"]
+    image = keras.Input((16, 16, 3))
+    volumes = convert(keras.Model(image, inner[1](inner[0](image))))
+    with pytest.raises(ConversionError, match=r'"c" is used 2 times.* names of their own.*get_layer'):
+        features(volumes)
+    volumes.get_layer(inner[0].name).get_layer("c").name = "inner_c"
+    assert layer_names(features(volumes)) == ["c"]
+
+
 def test_only_networks_of_a_single_volume_have_levels():
     with pytest.raises(ConversionError, match="a single volume"):
         features(network_of(layers.Conv2D(3, 3)))
