@@ -1,7 +1,8 @@
 """Every network by name, and what fits it. A new one is a file with its `Architecture` and one line here."""
 
 import inspect
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 from planar3d.errors import RecipeError, WeightsError
 from planar3d.graph.keras_graph import as_graph, without_random_weights
 from planar3d.networks.albunet import ALBUNET
-from planar3d.networks.architecture import Architecture, WeightSource, layers_with_weights
+from planar3d.networks.architecture import Architecture, WeightSource
 from planar3d.networks.ds_net import DS_NET
 from planar3d.networks.dx_net import DX_NET
 from planar3d.networks.efficient_embedding import EFFICIENT_EMBEDDING
@@ -25,6 +26,7 @@ from planar3d.scans.tiles import HEAD_STEP
 from planar3d.sections import check_choice
 from planar3d.transfer.digests import VGG16
 from planar3d.transfer.metadata import mapping_in
+from planar3d.transfer.weight_places import places_of
 from planar3d.wording import counted, listed
 
 ARCHITECTURES: dict[str, Architecture] = {
@@ -35,6 +37,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "omnia-net": OMNIA_NET,
     "dx-net": DX_NET,
 }
+_OTHERS = "; keras.saving.load_model opens other .keras files."
 _MOST_LEVELS = 32  # numbers in a list of sizes
 # The descriptions of networks built from recipes, while they exist.
 _descriptions: WeakKeyDictionary[keras.Model, dict[str, Any]] = WeakKeyDictionary()
@@ -180,7 +183,7 @@ def refuse_other_sizes(
         if max(numbers, default=0) > largest or len(numbers) > _MOST_LEVELS:
             raise WeightsError(
                 f"{path} has another network: none of its arrays is as large as {field}={_text(value)} of the recipe "
-                f"{recipe.name}. Use the recipe in the file, or name a file trained by planar3d."
+                f"{recipe.name}. Use the recipe in the file, or name a file trained by planar3d{_OTHERS}"
             )
 
 
@@ -201,7 +204,8 @@ def refuse_other_ends(network: keras.Model, recipe: Recipe) -> None:
 
 def refuse_misfit(network: keras.Model, arrays: Mapping[str, np.ndarray], path: Path) -> None:
     """Raise a `WeightsError` that describes the arrays, if their layers are not the network's."""
-    wanted, layers = set(layers_with_weights(network)), {name.rpartition("/")[0] for name in arrays}
+    names = [place.found_in(arrays) or place.weight.name for place in places_of(network)]
+    wanted, layers = ({name.rpartition("/")[0] for name in each} for each in (names, arrays))
     if layers == wanted:
         return
     kernels = {name.removesuffix("/kernel"): array for name, array in arrays.items() if name.endswith("/kernel")}
@@ -216,13 +220,23 @@ def refuse_misfit(network: keras.Model, arrays: Mapping[str, np.ndarray], path: 
             f"has a classification network (with the dense layers {listed(dense)}); a trained {network.name} is "
             "needed. Its convolutions can initialize one (--set encoder_weights=FILE)."
         )
+    elif _unnumbered(layers) == _unnumbered(wanted):
+        found = (
+            f"has {listed(sorted(layers - wanted))} where {network.name} has {listed(sorted(wanted - layers))}: Keras "
+            "numbers layers without a name anew in each network. Give each layer with weights a name, also in wrappers "
+            "and nested networks, and train again."
+        )
     else:
         found = (
             f"has another network: of the {counted(wanted, 'layer')} of {network.name} it lacks "
             f"{listed(sorted(wanted - layers))}; it has others: {listed(sorted(layers - wanted))}. Name a file trained "
-            "by planar3d."
+            f"by planar3d{_OTHERS}"
         )
     raise WeightsError(f"{path} {found}")
+
+
+def _unnumbered(layers: Iterable[str]) -> list[str]:
+    return sorted(re.sub(r"_\d+(?=/|$)", "", layer) for layer in layers)
 
 
 def _text(value: Any) -> str:

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -13,12 +14,13 @@ import narrow_encoder
 import numpy as np
 import pytest
 from challenge_road import recipe_of, with_tiny
+from flat_networks import assert_same
 
 from planar3d.commands.options import open_model
 from planar3d.errors import WeightsError
 from planar3d.inference.export_formats import slicewise
 from planar3d.networks.model_card import card_markdown, training_card, write_card
-from planar3d.networks.registry import build_network, recipe_network
+from planar3d.networks.registry import ARCHITECTURES, build_network, recipe_network
 from planar3d.networks.vgg16 import PlanarVGG16
 from planar3d.networks.weights_file import Model, load_network, read_recipe, save_weights
 from planar3d.recipes import MODERN, PAPER
@@ -275,6 +277,37 @@ def test_weights_of_another_network_are_refused_by_what_they_are(tmp_path, make,
     make().save_weights(path)
     with pytest.raises(WeightsError, match=rf"other\.weights\.h5 .*{sentence}"):
         load_network(path, RECIPE)
+
+
+def convolutions(*names):
+    """A builder of a network with a nested convolution and the head of `tiny`."""
+
+    def build(input_shape, outputs, activation, weights=None, encoder_weights=None):
+        x = inputs = keras.Input(input_shape)
+        for outer, name in zip("ab", names, strict=True):
+            x = keras.Sequential([keras.layers.Conv3D(2, 3, padding="same", name=name)], name=outer)(x)
+        return keras.Model(inputs, keras.layers.Conv3D(outputs, 1, activation=activation, name="head")(x), name="tiny")
+
+    return build
+
+
+def opened_twice(tmp_path, monkeypatch, names):
+    recipe = with_tiny(monkeypatch, recipe_of(("t1",), ("grey=1", "white=2")))
+    monkeypatch.setitem(ARCHITECTURES, "tiny", replace(ARCHITECTURES["tiny"], build=convolutions(*names)))
+    network = recipe_network(recipe)
+    path = save_weights(network, tmp_path / "best.weights.h5", recipe)
+    return network, path
+
+
+def test_nested_layers_are_found_in_the_file(tmp_path, monkeypatch):
+    network, path = opened_twice(tmp_path, monkeypatch, ("c", "c"))
+    assert_same(load_network(path)[0], network)
+
+
+def test_layers_without_names_are_refused_with_advice(tmp_path, monkeypatch):
+    _, path = opened_twice(tmp_path, monkeypatch, (None, "c"))
+    with pytest.raises(WeightsError, match=r"has conv3d\w* where tiny has conv3d\w*: .*a name, also in wrappers"):
+        load_network(path)
 
 
 def _with(section, recipe=RECIPE, **fields):
