@@ -11,6 +11,7 @@ import numpy as np
 from planar3d.errors import WeightsError
 from planar3d.transfer.guards import NUMBERS
 from planar3d.transfer.mappings import MAPPINGS, Tap, map_kernel
+from planar3d.wording import counted
 
 if TYPE_CHECKING:
     import keras
@@ -151,6 +152,14 @@ def weight_paths(network: "keras.Model") -> list[str]:
     return [found.get(id(variable), variable.path) for variable in network.weights]
 
 
+def _or_build(found: tuple[int, ...], needed: tuple[int, ...]) -> str:
+    """Advice for a kernel that differs only in its number of channels."""
+    for axis, whose in ((-2, "input"), (-1, "output")):
+        if len(found) > 1 and np.delete(found, axis).tolist() == np.delete(needed[-len(found) :], axis).tolist():
+            return f", or build it with {counted(found[axis], f'{whose} channel')} in this layer"
+    return ""
+
+
 def fitted_to(
     array: np.ndarray, place: WeightPlace, network: str, mapping: str, tap: Tap, alpha: Sequence[float] | None
 ) -> np.ndarray:
@@ -178,7 +187,7 @@ def fitted_to(
         raise WeightsError(
             f"{name} has the shape {array.shape}, but {network} needs {shape}"
             + (f" or the 2D kernel {origin.shape if origin else shape[1:]}" if len(shape) == 5 else "")
-            + ". Nothing was loaded; choose weights of this network."
+            + f". Nothing was loaded; choose weights of this network{_or_build(array.shape, shape)}."
             + (f" {CONVERT_FIRST}" if array.ndim == 4 and len(shape) == 5 and not origin else "")
         )
     axis = next((axis for axis in axes if shape[axis] == 1), axes[0])

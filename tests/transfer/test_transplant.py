@@ -187,3 +187,9 @@ def test_real_weights_fill_planar_layers_and_are_identified_after_a_round_trip(r
         assert_array_equal(
             read_arrays(tmp_path / name)["block1_conv2/kernel"][0], read_arrays(file)["block1_conv2/kernel"]
         )
+
+
+@pytest.mark.parametrize(("shape", "channels"), [((1, 3, 3, 1, 4), "1 input channel "), ((3, 3, 3, 8), "8 output ch")])
+def test_kernels_with_other_channels_are_refused_with_their_number(deep_network, shape, channels):
+    with pytest.raises(WeightsError, match=rf"or build it with {channels}"):
+        transplant(deep_network, {"block1_conv1/kernel": np.ones(shape)})
