@@ -64,6 +64,8 @@ class GraphWalk:
         try:
             place = self._place(node, volumes, prefix)
             args, kwargs = operations.arguments_in_3d(operation, *arguments_with(node, volumes), place)
+            if type(operation) in self.counterparts:  # Keras records an absent mask, which few layers take
+                kwargs = {name: value for name, value in kwargs.items() if value is not None}
             steps, is_new = self._steps_at(operation, place, volumes, prefix)
             if is_new:
                 for step in steps:
@@ -122,6 +124,8 @@ class GraphWalk:
             return [Step(self.network(inner, inputs, operation.name, f"{prefix}{operation.name}/"))]
         if type(operation) in self.counterparts:
             made = self.counterparts[type(operation)](operation)
+            if not isinstance(made, keras.Operation):
+                raise ValueError(f"its function in counterparts returns {type(made).__name__}, not a layer")
             weights = getattr(operation, "weights", ())  # an operation of keras.ops has none
             return [Step(made, [Taken(weight) for weight in weights], "copied")]
         if getattr(operation, "data_format", "channels_last") != "channels_last":
@@ -150,13 +154,16 @@ class GraphWalk:
             raise ValueError(
                 "it joins values of each slice with values of the whole volume; convert with global_pooling='volume'"
             )
-        position = self.depth_axis.position(len(flats[0].shape))
+        axes = [self.depth_axis.position(len(flat.shape)) for flat in flats]
+        slices = {volume.shape[axis] for volume, axis in zip(volumes, axes, strict=True)} if all(deep) else set()
+        if len(depths := sorted(slices - {None, 1})) > 1 and not is_graph(operation):
+            raise ValueError(f"it joins {' and '.join(map(str, depths))} slices; choose a depth that all levels divide")
         return Place(
             inputs=flats,
             outputs=node.outputs,
             arguments=node.arguments.args,
             named=node.arguments.kwargs,
-            depth=volumes[0].shape[position] if deep[0] else None,
+            depth=volumes[0].shape[axes[0]] if deep[0] else None,
             has_depth=deep[0],
             depth_axis=self.depth_axis,
             whole_volume=self.whole_volume,

@@ -58,11 +58,11 @@ def take(operation: Any, place: Place) -> list[Step]:
 
 def squeeze(operation: Any, place: Place) -> list[Step]:
     """Without axes of size one, except depth."""
-    if not place.has_depth or place.whole_volume:
-        return reshape(operation, place)
     sizes = place.inputs[0].shape
     ones = [axis for axis in range(1, place.rank) if sizes[axis] == 1]
     axes = ones if operation.axis is None else _axes(operation, place)
+    if not place.has_depth or (place.whole_volume and {1, 2} & set(axes)):
+        return reshape(operation, place)
     return _without(axes, _again(operation, axis=tuple(_moved(axis, place) for axis in axes)), place)
 
 

@@ -10,7 +10,7 @@ from planar3d.conversion.place import Place
 _OPERATION = (
     "no rule is known",
     "Replace it with layers or other keras.ops: Resizing and UpSampling2D resize, ZeroPadding2D pads, MaxPooling2D "
-    "pools",
+    "pools, arithmetic broadcasts. Or put it into a layer of your own, which counterparts can apply to each slice",
 )
 _RANDOM = (
     "it changes images at random in training, each slice differently",

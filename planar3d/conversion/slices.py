@@ -8,7 +8,10 @@ from keras import layers
 
 from planar3d.conversion.place import Place, Step, Taken, copied
 
-OF_BATCH = "it joins the samples of a batch"
+OF_BATCH = (
+    "it joins the samples of a batch. Put it, and what follows until they are apart again, into a layer of your own, "
+    "which counterparts can apply to each slice"
+)
 _ATTENDED = ("query", "value", "key", "training")
 
 

@@ -40,11 +40,17 @@ LAYERS = {
         lambda: lambda x: layers.MultiHeadAttention(2, 3, attention_axes=1, name="odd")(x, x),
         r"odd \(MultiHeadAttention\) .*more axes than TensorFlow's softmax takes",
     ),
-    "a batch reshaped": (lambda: lambda x: ops.reshape(x, (-1, 40)), r"\(Reshape\) .*joins the samples of a batch"),
+    "a batch reshaped": (
+        lambda: lambda x: ops.reshape(x, (-1, 40)),
+        r"\(Reshape\) .*joins the samples of a batch.*counterparts",
+    ),
     "rows as channels": (lambda: layers.BatchNormalization(axis=1, name="odd"), r"odd .*the last axis"),
     "a batch joined": (lambda: lambda x: x - ops.mean(x, axis=0), r"mean.* \(Mean\).*samples of a batch"),
     "resizing": (lambda: lambda x: ops.image.resize(x, (9, 9)), r"\(Resize\) .*no rule is known.*UpSampling2D resize"),
-    "an operation": (lambda: lambda x: ops.median(x, axis=1), r"median.* \(Median\) .*no rule is known"),
+    "an operation": (
+        lambda: lambda x: ops.median(x, axis=1),
+        r"median.* \(Median\) .*no rule .*layer of your own, which",
+    ),
 }
 
 
@@ -156,8 +162,12 @@ def test_a_functional_model_of_a_class_of_its_own_is_a_graph():
 
 
 def test_other_things_than_models_of_images_are_refused():
-    with pytest.raises(ConversionError, match=r"A keras\.Model is needed; got Conv2D"):
-        convert(layers.Conv2D(3, 3))
+    for other, kind in (
+        (layers.Conv2D(3, 3), "Conv2D"),
+        ("mine.keras", r"str\. keras\.saving\.load_model opens a \.keras"),
+    ):
+        with pytest.raises(ConversionError, match=rf"A keras\.Model is needed; got {kind}"):
+            convert(other)
     with pytest.raises(ConversionError, match="without a known input"):
         convert(keras.Sequential([layers.Conv2D(3, 3)]))
     with pytest.raises(ConversionError, match=r"\(None, 5\).*an image \(batch, rows, cols, channels\) is needed"):
@@ -223,6 +233,21 @@ def test_a_layer_of_one_s_own_is_converted_with_a_counterpart_given():
     assert_allclose(run(volumes, voxels), by_slice(flat, voxels), rtol=1e-6)
 
 
+def test_a_counterpart_may_be_a_layer_that_takes_no_mask():
+    flat, voxels = network_of(layers.Lambda(lambda x: 2 * x - 1)), volume(1, 3, 8, 10, 4)
+    volumes = convert(flat, counterparts={layers.Lambda: lambda layer: layers.Rescaling(2, -1)})
+    assert_allclose(run(volumes, voxels), by_slice(flat, voxels), rtol=1e-6)
+
+
+def test_depths_that_do_not_fit_together_are_named():
+    image = keras.Input((8, 8, 3))
+    joined = layers.Add(name="join")([image, layers.UpSampling2D()(layers.MaxPooling2D()(image))])
+    flat = keras.Model(image, joined)
+    with pytest.raises(ConversionError, match=r"join \(Add\).*joins 7 and 8 slices; choose a depth"):
+        convert(flat, depth=7, depth_pooling="match")
+    assert convert(flat, depth=8, depth_pooling="match").output_shape[1] == 8
+
+
 def test_a_python_function_is_converted_with_a_counterpart_given():
     def doubled(layer=None):
         return layers.Lambda(lambda x: 2 * x, name="odd")
@@ -243,6 +268,8 @@ def test_counterparts_whose_weights_do_not_fit_are_refused():
     flat = network_of(Doubled(name="odd"), layers.Conv2D(3, 3, name="conv"))
     with pytest.raises(ConversionError, match=r"odd \(Doubled\).*do not fit those of norm"):
         convert(flat, counterparts={Doubled: lambda layer: layers.BatchNormalization(name="norm")})
+    with pytest.raises(ConversionError, match=r"odd \(Doubled\).*counterparts returns NoneType, not a layer"):
+        convert(flat, counterparts={Doubled: lambda layer: None})
     with pytest.raises(ConversionError, match=r"odd \(Doubled\).*where .* is expected"):
         convert(flat, counterparts={Doubled: lambda layer: layers.Cropping3D(1)})
 

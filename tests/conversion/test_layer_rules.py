@@ -233,6 +233,12 @@ def test_squeeze_and_excitation_of_a_volume_is_that_of_all_its_slices_side_by_si
     assert_allclose(np.moveaxis(found, 1 + axis, 1), side_by_side, rtol=1e-4, atol=1e-5)
 
 
+def test_channels_are_squeezed_whatever_global_pooling_takes():
+    flat, voxels = network_of(layers.Conv2D(1, 3), lambda x: ops.squeeze(x, -1)), volume(2, 3, 8, 10, 4)
+    found = run(convert(flat, global_pooling="volume"), voxels)
+    assert_allclose(found.reshape(6, 6, 8), run(flat, voxels.reshape(6, 8, 10, 4)), rtol=1e-4, atol=1e-5)
+
+
 def test_pooling_of_the_volume_gives_one_vector():
     heads = (layers.GlobalAveragePooling2D(keepdims=True), layers.Dropout(0.1), layers.Reshape((4,)), layers.Dense(3))
     flat = network_of(*heads)
