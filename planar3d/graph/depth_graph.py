@@ -113,7 +113,7 @@ def split(graph: Sequence[Node], shared: set[Node]) -> list[Node]:
         return node
 
     for node in graph:
-        if parts := [] if node in shared else _parts(node, shared):
+        if parts := _parts(node, shared):
             terms = [term for part in parts for term in _terms(node, new, part, add)]
             new[node] = add(Node(node.layer, tuple(terms), node.shape, Reach(), node.slices_per_entry, role="sum"))
         else:

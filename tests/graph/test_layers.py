@@ -95,6 +95,19 @@ def test_a_layer_whose_slices_depend_on_their_place_in_a_window_sees_whole_windo
     assert reach_of(layer, LENGTH) == Reach(whole=True)
 
 
+@pytest.mark.parametrize(
+    "layer",
+    [
+        layers.Softmax(axis=4),
+        layers.Concatenate(axis=4),
+        layers.Rescaling([1.0, 2.0, 3.0, 4.0], np.zeros((1, 6, 6, 4))),
+    ],
+    ids=lambda layer: layer.name,
+)
+def test_layers_along_channels_or_alike_on_all_slices_see_one_slice(layer):
+    assert reach_of(layer, LENGTH) == Reach()
+
+
 def test_a_subclass_is_of_its_kind_unless_it_computes_in_its_own_way():
     class Named(layers.Conv3D):
         pass

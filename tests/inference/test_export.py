@@ -12,7 +12,7 @@ from keras import layers
 from planar3d import cli
 from planar3d.errors import Planar3DError, RecipeError
 from planar3d.graph.described import described
-from planar3d.graph.layers import KINDS
+from planar3d.graph.layers import KINDS, kind_of, shape_of
 from planar3d.inference.export import export_network
 from planar3d.inference.export_formats import FORMATS, Format, slicewise
 from planar3d.inference.prepared_scan import prepare
@@ -181,7 +181,7 @@ def _odd(x):
     y = layers.Conv3D(3, 3, activation="softmax")(layers.SpatialDropout3D(0.1)(layers.Dropout(0.1)(y)))
     y = layers.Rescaling([0.5, 2.0, 1.5], offset=[0.1, -0.2, 0.0])(y)
     y = layers.ELU(0.7)(layers.LeakyReLU()(layers.ReLU(0.5)(layers.Activation("selu")(y))))
-    y = layers.Concatenate(axis=2)([y, y])
+    y = layers.Reshape((y.shape[1], -1, *y.shape[3:]))(layers.Concatenate(axis=2)([y, y]))
     return _sigmoid(y)
 
 
@@ -189,7 +189,7 @@ def _rearranged(x):
     """Layers that change axes, or make one value of many."""
     y = layers.Cropping3D(((0, 1), (1, 0), (0, 2)))(layers.Conv3D(4, 3, padding="same")(x))
     y = layers.Softmax(axis=2)(layers.GroupNormalization(-1, scale=False)(layers.Permute((2, 4, 1, 3))(y)))
-    y = layers.GroupNormalization(2)(layers.Conv3D(4, 1)(y))
+    y = layers.GroupNormalization(2, center=False)(layers.Conv3D(4, 1)(y))
     shares = [
         layers.Reshape((1, 1, 1, -1))(layers.GlobalAveragePooling3D()(y)),
         layers.GlobalMaxPooling3D(keepdims=True)(y),
@@ -205,8 +205,8 @@ def _sigmoid(y):
     return keras.Sequential([keras.Input(y.shape[1:]), layers.Conv3D(2, 1), layers.Activation("sigmoid")])(y)
 
 
-def _network(layers_of):
-    inputs = keras.Input((7, 9, 8, 3))
+def _network(layers_of, rows=9):
+    inputs = keras.Input((7, rows, 8, 3))
     return keras.Model(inputs, layers_of(inputs))
 
 
@@ -221,6 +221,17 @@ def test_these_are_all_layers_that_onnx_is_written_from():
         "StochasticDepth",
     }
     assert {kind for kind, known in KINDS.items() if known.write} - used == in_training_alone
+
+
+@pytest.mark.parametrize(("build", "rows"), [(_odd, 9), (_odd, None), (_rearranged, 9)])
+def test_a_described_layer_has_the_shapes_of_outputs_and_arrays_that_keras_gives_it(build, rows):
+    network = described(_network(build, rows))
+    shapes = [*network.inputs, *(layer.shape for layer in network.layers)]
+    for layer in network.layers:
+        taken = [shapes[number] for number in layer.inputs]
+        assert shape_of(layer, *taken) == layer.shape, layer.name
+        arrays = {name: tuple(array.shape) for name, array in layer.arrays.items()}
+        assert kind_of(layer).arrays(layer, *taken) == arrays, layer.name
 
 
 @pytest.mark.parametrize("build", [_odd, _rearranged])
@@ -241,6 +252,27 @@ def test_onnx_agrees_with_keras_in_every_layer_it_knows(build, traced):
     session = onnxruntime.InferenceSession(onnx_model(described(network), {}).SerializeToString())
     assert expected.std() > 0.01
     np.testing.assert_allclose(session.run(None, {"input": window})[0], expected, atol=5e-5)
+
+
+@pytest.mark.parametrize(
+    ("layer", "setting"),
+    [
+        (layers.BatchNormalization(axis=1), "axis=1"),
+        (layers.Conv3DTranspose(1, 2, strides=2, output_padding=1), r"output_padding=\(1, 1, 1\)"),
+        (layers.GroupNormalization(1, axis=1), "axis=1"),
+        (layers.ReLU(threshold=0.5), r"threshold or negative_slope=\(0\.5, 0"),
+        (layers.ReLU(negative_slope=0.5), r"threshold or negative_slope=\(0\.?0?, 0\.5"),
+        (layers.Rescaling(1.0, offset=[[[[0.0]]], [[[1.0]]]]), r"offset\.shape=\(2, 1, 1, 1\)"),
+        (layers.Softmax(axis=(1, -1)), r"axis=[\[(]1, -1"),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_a_setting_that_onnx_has_not_is_refused(layer, setting):
+    from planar3d.inference.onnx_graph import onnx_model
+
+    network = keras.Sequential([keras.Input((2, 4, 4, 2)), layer])
+    with pytest.raises(Planar3DError, match=f"^Layer {layer.name} has {setting}.*, which cannot be written as ONNX"):
+        onnx_model(described(network), {})
 
 
 EVERY_FUNCTION = {name for name in dir(keras.activations) if not name.startswith("_")} - {

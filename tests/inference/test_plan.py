@@ -1,8 +1,10 @@
 """A plan computes no slice that the composition does not need."""
 
+import keras
 import numpy as np
 import pytest
 from inference_networks import small_unet
+from keras import layers
 
 from planar3d.graph.described import described, layer_costs
 from planar3d.graph.reach import Reach
@@ -66,6 +68,15 @@ def test_no_more_than_a_window_and_the_next_stride_is_held(full_size, stride: in
 
 def test_at_a_stride_of_whole_windows_the_bridge_is_shared_too(full_size) -> None:
     assert "conv52" in {node.name for node in make_plan(described(full_size), 16).shared.nodes}
+
+
+@pytest.mark.parametrize("groups, roles", [(1, {"part", "sum"}), (2, {"layer"})])
+def test_a_convolution_over_shared_and_other_channels_is_split_unless_it_is_in_groups(groups: int, roles: set) -> None:
+    window = keras.Input((16, 8, 8, 2))
+    joined = layers.Concatenate()([window, layers.Conv3D(2, (3, 1, 1), padding="same")(layers.ReLU()(window))])
+    network = keras.Model(window, layers.Conv3D(2, (1, 3, 3), padding="same", groups=groups, name="last")(joined))
+    plan = make_plan(described(network), 8, exact=False)
+    assert {node.role for piece in plan.windows.values() for node in piece.nodes if node.name == "last"} == roles
 
 
 def test_windows_at_odd_starts_share_only_what_no_pooling_of_depth_has_joined() -> None:

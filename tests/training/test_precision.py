@@ -260,6 +260,7 @@ def test_a_kernel_larger_than_its_image_is_computed_in_float32_where_onednn_read
         ((5, 8, 8, 17), ACSConv3D(32, (3, 3), (1, 2, 2)), False),
         ((16, 1, 64), layers.Conv2D(256, 5, 3, padding="same"), True),
         ((16, 2, 64), layers.Conv2D(256, 3, padding="same"), False),
+        ((16, 1, 64), layers.Conv2D(256, 3, padding="same"), False),
         ((4, 2, 128), layers.DepthwiseConv2D(4, 3, padding="same"), True),
         ((2, 16), layers.Conv1D(32, 7, 2, padding="same"), True),
     ],
