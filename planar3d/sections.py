@@ -37,30 +37,30 @@ class UnknownVariantError(RecipeError):
     """A section's variant that is not in its table, possibly of a user's own program."""
 
 
-class Rule(NamedTuple):
+class Limit(NamedTuple):
     """A condition for a field besides its type, and the sentence if it fails."""
 
     holds: Callable[[Any], bool]
     sentence: str
 
 
-POSITIVE = Rule(lambda v: v > 0, "it must be greater than 0")
-NOT_NEGATIVE = Rule(lambda v: v >= 0, "it must not be negative")
-SHARE = Rule(lambda v: 0 <= v <= 1, "a share from 0 to 1 is needed")
+POSITIVE = Limit(lambda v: v > 0, "it must be greater than 0")
+NOT_NEGATIVE = Limit(lambda v: v >= 0, "it must not be negative")
+SHARE = Limit(lambda v: 0 <= v <= 1, "a share from 0 to 1 is needed")
 # Of float32, in which networks and optimizers compute.
 _LEAST, _GREATEST = 1.2e-38, 3.4e38
-MULTIPLE_OF_16 = Rule(
+MULTIPLE_OF_16 = Limit(
     lambda v: v >= 16 and v % 16 == 0, "a multiple of 16, at least 16, is needed for the network's four poolings"
 )
 
 
-def plausible(least: float, most: float) -> Rule:
-    """A rule for the sizes of prepared scans, with generous limits: values beyond are slips, damaged or malicious."""
-    return Rule(lambda v: least <= v <= most, f"{least:g} to {most:g} is plausible")
+def plausible(least: float, most: float) -> Limit:
+    """A generous limit for the sizes of prepared scans: values beyond are slips, damaged or malicious."""
+    return Limit(lambda v: least <= v <= most, f"{least:g} to {most:g} is plausible")
 
 
 class Section:
-    """A part of a recipe. Subclasses are frozen dataclasses; `Annotated` with a `Rule` limits a field.
+    """A part of a recipe. Subclasses are frozen dataclasses; `Annotated` with a `Limit` limits a field.
 
     Raises:
         RecipeError: the value of a field is not one of its choices, or out of range.
@@ -190,11 +190,11 @@ def _checked(name: str, kind: Any, value: Any) -> Any:
     """Convert a value, possibly given as text, to its field's type and check its range."""
     if typing.get_origin(kind) is not Annotated:
         return _typed(name, kind, value)
-    kind, *rules = typing.get_args(kind)
+    kind, *limits = typing.get_args(kind)
     value = _typed(name, kind, value)
-    for rule in rules:
-        if not rule.holds(value):
-            raise RecipeError(f"{name} is {value!r}, but {rule.sentence}.")
+    for limit in limits:
+        if not limit.holds(value):
+            raise RecipeError(f"{name} is {value!r}, but {limit.sentence}.")
     return value
 
 

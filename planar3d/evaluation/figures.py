@@ -96,7 +96,7 @@ def overlay(
         styles |= {f"{n}, reference": (styles[n][0] + _PALE, _BROAD) for n in expected or {}}
     guide = next((mask for mask in masks.values() if mask.any()), None)
     low, high = grey_window(voxels)
-    head = head_box(voxels, low, high)
+    head = bright_box(voxels, low, high)
     # One scale for all three planes, unless extreme slice spacing would make the figure unreadable.
     edges = [(box.stop - box.start) * zoom for box, zoom in zip(head, zooms, strict=True)]
     views = views_of(voxels.shape)
@@ -149,7 +149,7 @@ def grey_window(voxels: np.ndarray) -> tuple[float, float]:
     return (float(low), float(high)) if high > low else (float(low), float(low) + 1)
 
 
-def head_box(voxels: np.ndarray, low: float, high: float) -> tuple[slice, ...]:
+def bright_box(voxels: np.ndarray, low: float, high: float) -> tuple[slice, ...]:
     """Return the box of voxels brighter than air in a grey window, with a margin; air would make lesions look small."""
     bright = voxels > low + 0.15 * (high - low)
     box = []

@@ -9,7 +9,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from planar3d.evaluation.figures import grey_window, head_box, largest_slice, outlines, views_of
+from planar3d.evaluation.figures import bright_box, grey_window, largest_slice, outlines, views_of
 from planar3d.scans.head import box_of
 from planar3d.scans.volume import Scan, on_grid_of
 
@@ -104,7 +104,7 @@ def prepare_pictures(
     upright = {name: nib.orientations.apply_orientation(volume.voxels, orientation) for name, volume in stored.items()}
     voxels, lesions = upright["scan"], upright["mask"] > 0.5
     low, high = grey_window(voxels)
-    head = head_box(voxels, low, high)
+    head = bright_box(voxels, low, high)
     spans = zip(head, box_of(lesions) if lesions.any() else head, strict=True)
     box = tuple(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in spans)  # of the head and all lesions
     edges = [_edges(part.stop - part.start) for part in box]

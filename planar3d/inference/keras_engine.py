@@ -16,7 +16,7 @@ from planar3d.inference.plan import Piece, StretchShape
 from planar3d.inference.shared import ALIGNMENT
 from planar3d.training.backends import on_gpu
 
-Use = tuple[str, tuple[int, ...]]  # of a layer at one place: its name and the numbers of its inputs, see `Layer`
+UseKey = tuple[str, tuple[int, ...]]  # of a layer at one place: its name and the numbers of its inputs, see `Layer`
 
 
 class KerasEngine:
@@ -25,7 +25,7 @@ class KerasEngine:
     dtype: Any = np.dtype("float32")
 
     def __init__(self, network: keras.Model) -> None:
-        self._uses: dict[Use, Any] = {}  # the nodes of Keras
+        self._uses: dict[UseKey, Any] = {}  # the nodes of Keras
 
         def visit(name: str, node: Any, taken: list[int]) -> list[int]:
             if len(node.outputs) > 1:
@@ -50,7 +50,7 @@ class KerasProgram:
         output_shapes: (entries, rows, cols, channels) of each output.
     """
 
-    def __init__(self, piece: Piece, shapes: Sequence[StretchShape], uses: Mapping[Use, Any]) -> None:
+    def __init__(self, piece: Piece, shapes: Sequence[StretchShape], uses: Mapping[UseKey, Any]) -> None:
         given = [keras.Input(batch_shape=(1, *shape)) for shape in shapes]
         self.model = keras.Model(given, _compute(piece, uses, given))
         self.output_shapes: list[StretchShape] = [tuple(t.shape[1:]) for t in self.model.outputs]
@@ -132,7 +132,7 @@ def _dilates_exactly(kernel: tuple[int, ...], padding: str, rates: tuple[int, ..
     return bool(tf.reduce_all(found == rearranged))
 
 
-def _compute(piece: Piece, uses: Mapping[Use, Any], given: Sequence[Any]) -> list[Any]:
+def _compute(piece: Piece, uses: Mapping[UseKey, Any], given: Sequence[Any]) -> list[Any]:
     """The outputs of a piece for its inputs."""
     tensors = dict(zip(piece.inputs, given, strict=True))
     for node, wanted in piece.nodes.items():

@@ -4,14 +4,14 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from planar3d.errors import RecipeError
-from planar3d.sections import NOT_NEGATIVE, POSITIVE, Rule, Section
+from planar3d.sections import NOT_NEGATIVE, POSITIVE, Limit, Section
 
-_ODD = Rule(lambda v: v > 0 and v % 2 == 1, "an odd number of slices, at least 1, is needed")
-_SHARES = Rule(
+_ODD = Limit(lambda v: v > 0 and v % 2 == 1, "an odd number of slices, at least 1, is needed")
+_SHARES = Limit(
     lambda v: bool(v) and min(v) > 0 and abs(sum(v) - 1) < 1e-6, "factors greater than 0 that add up to 1 are needed"
 )
 MappingName = Literal["planar", "zero", "average", "scale", "repeat", "acs", "acs_mean", "acs_soft"]
-_NUMBERS = Rule(lambda v: bool(v) and min(v) > 0, "numbers greater than 0 are needed, one for each level")
+_NUMBERS = Limit(lambda v: bool(v) and min(v) > 0, "numbers greater than 0 are needed, one for each level")
 
 
 @dataclass(frozen=True)

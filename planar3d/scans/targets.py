@@ -13,14 +13,14 @@ from planar3d.scans.geometry import Grid, voxel_mm3
 from planar3d.scans.labels import Labels, Targets, regions_of
 from planar3d.scans.volume import Scan, read_mask
 from planar3d.scans.windows import numbers_of
-from planar3d.sections import NOT_NEGATIVE, SHARE, Rule, check_choice
+from planar3d.sections import NOT_NEGATIVE, SHARE, Limit, check_choice
 
 # Headers have float32 edges: rounding must not drop lesions of exactly the smallest size.
 _ROUNDING = 1 - 1e-6
 _AVERAGED = 0.01  # of probabilities that were averaged or interpolated in low precision
 _TUMOURS = 0.3  # a glioma with its edema may have 300 ml of a brain of 1,300; lesions of MS are far smaller
 Measures = Literal["brats", "chaos", "camus", "lesions"]
-_OF_256 = Rule(  # a number between 0 and 1 was meant as a probability
+_OF_256 = Limit(  # a number between 0 and 1 was meant as a probability
     lambda v: v == 0 or 1 <= v <= 256,
     "a threshold from 0 to 256 is needed, none between 0 and 1 (128 is a probability of 0.5)",
 )

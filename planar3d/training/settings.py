@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from planar3d.errors import RecipeError
-from planar3d.sections import NOT_NEGATIVE, POSITIVE, SHARE, Rule, Section, section
+from planar3d.sections import NOT_NEGATIVE, POSITIVE, SHARE, Limit, Section, section
 from planar3d.training.crops import CropSampling
 from planar3d.training.losses import LOSSES, BceMinusDice, Loss
 from planar3d.training.patches import PatchSampling
@@ -12,9 +12,9 @@ from planar3d.training.samples import Sampling, WindowSampling
 from planar3d.training.schedules import SCHEDULES, Column, InverseDecay, Schedule
 
 SAMPLINGS: dict[str, type[Sampling]] = {made.name: made for made in (WindowSampling, CropSampling, PatchSampling)}
-_PROBABILITY = Rule(lambda v: 0 < v < 1, "a probability greater than 0 and less than 1 is needed")
-_SEED = Rule(lambda v: 0 <= v < 2**32, "a seed from 0 to 4294967295 is needed")  # NumPy's, which Keras sets
-_DECAY = Rule(lambda v: 0 <= v < 1, "at least 0 and less than 1 is needed, as a mean that decays by 1 stays 0")
+_PROBABILITY = Limit(lambda v: 0 < v < 1, "a probability greater than 0 and less than 1 is needed")
+_SEED = Limit(lambda v: 0 <= v < 2**32, "a seed from 0 to 4294967295 is needed")  # NumPy's, which Keras sets
+_DECAY = Limit(lambda v: 0 <= v < 1, "at least 0 and less than 1 is needed, as a mean that decays by 1 stays 0")
 Monitor = Literal[Column, "last"]
 
 

@@ -15,7 +15,9 @@ from planar3d.scans.preparation.prepared import PLANES, Preparation, Prepared, i
 from planar3d.scans.resample import RESAMPLINGS
 from planar3d.scans.volume import Scan
 from planar3d.scans.windows import INPUT_SCALE, network_input
-from planar3d.sections import MULTIPLE_OF_16, POSITIVE, Rule, plausible
+from planar3d.sections import MULTIPLE_OF_16, POSITIVE, Limit, plausible
+
+_ORDER = Limit(lambda v: 0 <= v <= 5, "splines have an order from 0 to 5")
 
 
 class Turned:
@@ -67,7 +69,7 @@ class EightBit(Preparation):
     view: ClassVar[str]  # directions of slices, rows and columns
 
     size: Annotated[int, MULTIPLE_OF_16, plausible(16, 1024)] = 256  # rows and columns; for cubes also slices
-    spline_order: Annotated[int, Rule(lambda v: 0 <= v <= 5, "splines have an order from 0 to 5")] = 2  # for resampling
+    spline_order: Annotated[int, _ORDER] = 2  # for resampling
     grey_levels: Literal["min-max", "median"] = "min-max"  # "median": the head's median becomes a fixed grey level
     raw_values: Literal["float32", "float16"] = "float32"  # the release stores raw values as float16
     resampling: Literal["matrix", "scipy"] = "matrix"  # "matrix": fast, differs from scipy by at most one grey level

@@ -12,7 +12,7 @@ from planar3d.scans.geometry import Geometry, in_view
 from planar3d.scans.head import box_of
 from planar3d.scans.preparation.prepared import HEAD_MM, Preparation, Prepared, in_words
 from planar3d.scans.volume import Scan
-from planar3d.sections import Rule, plausible
+from planar3d.sections import Limit, plausible
 
 _LEAST_DEVIATION = 1e-8  # added to the standard deviation, as in Wacker 2019's release
 # Voxels for mean and standard deviation: description, and mask from an image and the brain.
@@ -21,7 +21,7 @@ _WITHIN: dict[str, tuple[str, Callable[[np.ndarray, np.ndarray], np.ndarray]]] =
     "image": ("its own non-zero voxels", lambda volume, brain: volume != 0),
     "everything": ("all of its voxels", lambda volume, brain: np.ones_like(brain)),
 }
-_LENGTHS = Rule(lambda v: len(v) == 3, "three numbers are needed: slices, rows, cols")
+_LENGTHS = Limit(lambda v: len(v) == 3, "three numbers are needed: slices, rows, cols")
 
 
 @dataclass(frozen=True)
