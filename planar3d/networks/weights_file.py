@@ -63,7 +63,7 @@ class Model:
     """A trained model: its weights file, opened once and reused.
 
     Attributes:
-        path: the file.
+        path: the file, absolute.
         sha256: its digest.
         recipe: recipe for prediction.
         metadata: the file's, as `read_metadata` returns it.
@@ -97,7 +97,8 @@ class Model:
         path = find_model(model)
         state, metadata = rehearse(path), read_metadata(path)
         known = recipe or recipe_in(metadata, path)
-        return cls(path, digest_of(path.absolute(), state), known or PAPER, metadata, state, assumed=known is None)
+        found = path.absolute()  # also after a change of folder
+        return cls(found, digest_of(found, state), known or PAPER, metadata, state, assumed=known is None)
 
     @property
     def card(self) -> dict[str, Any] | None:

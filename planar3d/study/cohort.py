@@ -165,8 +165,7 @@ def _absolute(given: Given) -> Given:
 
 def _segment_on(cluster: str, task: CohortTask, models: Sequence[Model], items: Sequence[ScanInput]) -> None:
     """Segment scans on the workers of a cluster, and note the outcome of each."""
-    found_by = tuple(replace(model, path=model.path.absolute()) for model in models)
-    there = partial(_segment_there, found_by, task.folder.path, task.request)
+    there = partial(_segment_there, tuple(models), task.folder.path, task.request)
     tasks = [(item, task.items[item], task.places[item]) for item in items]
     for (item, _, _), found in run_tasks(cluster, there, tasks, "scan", task.notify):
         record, failure, lines = found if isinstance(found, tuple) else (None, str(found), [f"{item.path}: {found}"])

@@ -119,6 +119,13 @@ def test_they_are_also_where_a_session_loaded_hdf5_before_the_package(tmp_path):
     assert int(ended.stdout) > 0 and ended.returncode == 0, ended.stderr
 
 
+def test_an_open_model_stays_open_in_another_folder(trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(trained.parent)
+    model = Model.open(trained.name)
+    monkeypatch.chdir(tmp_path)
+    assert model.description().layers and model == Model.open(trained)
+
+
 def test_the_same_weights_make_the_same_card(network, tmp_path):
     cards = [Model.open(save_weights(network, tmp_path / f"{n}.weights.h5", RECIPE)).card for n in (1, 2)]
     assert cards[0] == cards[1]
