@@ -31,8 +31,8 @@ def score_masks(
 ) -> list[dict[str, Any]]:
     """Score each mask that `planar3d predict` wrote into a folder, on the native grid.
 
-    A mask belongs to the case of the image that it was made from, to the case with the name of its scan, or, if the
-    scan was moved, to the case with the same image file by SHA-256.
+    A mask belongs to the case of the image that it was made from, also if that was moved, by its SHA-256. If there is
+    none, it belongs to the case with the name of its scan, unless that has the mask of its own image.
 
     Args:
         data: a data set with label maps, see `find_cases`.
@@ -45,8 +45,8 @@ def score_masks(
         One row for each mask and target: scan, group, target, and the scores of `score_targets`.
 
     Raises:
-        RunError: the folder has no masks, a mask is missing, no mask belongs to a case, or something else than a
-            table of scores is at `out`.
+        RunError: the folder has no masks, a mask is missing, no mask belongs to a case, several belong to one, or
+            something else than a table of scores is at `out`.
         DatasetError: see `find_cases`; or the targets of a mask have other labels than the data set.
         ScanError: a label map does not fit its mask.
     """
@@ -60,13 +60,19 @@ def score_masks(
     by_image = {os.path.realpath(image): case for case in (*tests, *dataset.cases) for image in case.images.values()}
 
     @cache
-    def by_content() -> dict[str, Case]:
-        found = {}
-        for image, case in by_image.items():
-            if (path := Path(image)).is_file():
-                with reading(path):
-                    found[files_sha256(files_of(path))] = case
-        return found
+    def sha256(image: str) -> str:
+        if not (path := Path(image)).is_file():
+            return ""
+        with reading(path):
+            return files_sha256(files_of(path))
+
+    def made_from(scan: Mapping[str, Any]) -> Case | None:
+        if case := by_image.get(os.path.realpath(scan.get("path", ""))):
+            return case
+        alike = named.get(scan["name"])  # the most likely one first: a data set has gigabytes
+        likely = {} if alike is None else {os.path.realpath(image): alike for image in alike.images.values()}
+        same = (case for image, case in (likely | by_image).items() if sha256(image) == scan["sha256"])
+        return next(same, None) if "sha256" in scan else None
 
     records = list(records_within(path_of(masks, "The folder of masks", RunError), damaged))
     models = {record["model"]["sha256"]: record["model"]["name"] for _, record in records}
@@ -74,14 +80,19 @@ def score_masks(
         notify(f"{masks} has masks of {len(models)} models, and means are over all: {listed(models.values())}")
     for why in damaged.values():
         notify(why)
-    for file, record in records:
+    own = [made_from(record["scan"]) for _, record in records]
+    taken = {case.id for case in own if case}
+    of_case = dict[str, Path]()
+    for (file, record), image_of in zip(records, own, strict=True):
         scan = record["scan"]
-        case = by_image.get(os.path.realpath(scan.get("path", "")), named.get(scan["name"]))
-        if case is None and "sha256" in scan:
-            case = by_content().get(scan["sha256"])
+        case = image_of or (None if scan["name"] in taken else named.get(scan["name"]))
         if case is None:
             notify(f"{scan['name']} has no label map in {data}, and is not scored")
             continue
+        if (other := of_case.setdefault(case.id, file)) != file:
+            raise RunError(
+                f"{other} and {file} are both of the case {case.id}. Name a folder that has only one of them."
+            )
         if gone := mask_is_gone(file, record):
             raise RunError(f"{file.parent}: {gone}")
         if changed := mask_was_changed(file, record):

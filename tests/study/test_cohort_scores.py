@@ -82,6 +82,30 @@ def test_test_cases_of_nnunet_are_scored_if_they_have_label_maps(data, masks, tm
     assert [row["scan"] for row in score_masks(masks, tmp_path, str)] == ["01A_3DFLAIR"]
 
 
+def test_a_case_has_one_mask_that_of_its_own_image(data, masks, tmp_path):
+    """Another data set can have a scan of the same name."""
+    about = {"channel_names": {"0": "FLAIR"}, "labels": {"background": 0, "lesion": 1}, "file_ending": ".nii.gz"}
+    (tmp_path / "dataset.json").write_text(json.dumps(about))
+    for folder, file, ending in (("imagesTr", "3DFLAIR", "_0000"), ("labelsTr", "Consensus", "")):
+        (tmp_path / folder).mkdir()
+        shutil.copy(
+            data / f"TrainingDataset_MSSEG/01A/{file}.nii.gz", tmp_path / folder / f"01A_3DFLAIR{ending}.nii.gz"
+        )
+    for name in ("other", "own"):
+        shutil.copytree(masks, tmp_path / "masks" / name)
+        record = read_json(file := tmp_path / f"masks/{name}/01A_3DFLAIR.json")
+        record["scan"]["path"] = f"{name}/01A.nii.gz"
+        record["scan"]["sha256"] = "0" * 64 if name == "other" else record["scan"]["sha256"]
+        write_json(file, record)
+    lines = []
+    (row,) = score_masks(tmp_path / "masks", tmp_path, lines.append)
+    assert row["scan"] == "01A_3DFLAIR" and "01A_3DFLAIR has no label map in" in lines[0]
+    record["scan"]["sha256"] = "1" * 64
+    write_json(file, record)
+    with pytest.raises(RunError, match=r"other.01A_3DFLAIR\.json and .*own.01A_3DFLAIR\.json are both of the case 01A"):
+        score_masks(tmp_path / "masks", tmp_path, str)
+
+
 def test_a_file_that_is_no_table_of_scores_is_not_replaced(data, masks, tmp_path):
     image = shutil.copy(data / "TrainingDataset_MSSEG/01A/Consensus.nii.gz", tmp_path / "01A.nii.gz")
     for path in (Path(image), tmp_path, masks / "scans.csv"):
