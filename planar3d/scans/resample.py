@@ -1,7 +1,8 @@
 """Resampling by matrices: a spline zoom is linear and separable, so it is one matrix product per axis.
 
 The matrices are `scipy.ndimage.zoom` of the identity, including its rounding of coordinates; they depend only on two
-lengths and the spline's order.
+lengths and the spline's order. For some lengths (e.g. 360 from 256) scipy rounds the last coordinate beyond the end;
+here, mirroring gives the last voxel there, where scipy leaves 0.
 """
 
 import functools
@@ -22,7 +23,7 @@ def resample_by_matrices(volume: np.ndarray, shape: tuple[int, ...], order: int)
     """Resample a volume to a shape as `scipy.ndimage.zoom` does, many times faster, with splines of an order up to 5.
 
     The first and the last voxels of both grids coincide. Orders from 1 are computed in float32, from float32, and
-    differ from scipy only by rounding; order 0 picks exactly the same voxels as scipy, of any type.
+    differ from scipy only by rounding; order 0 picks the same voxels as scipy, of any type.
 
     Source: order 2 for scans, Kolarik 2020, section 3.2; order 0 for masks, the released code.
     """
@@ -59,10 +60,7 @@ def _multiply_along(volume: np.ndarray, axis: int, length: int, order: int) -> n
 
 
 def _pick_along(volume: np.ndarray, axis: int, length: int) -> np.ndarray:
-    places = _nearest(volume.shape[axis], length)
-    picked = volume.take(places, axis)
-    np.moveaxis(picked, axis, 0)[places < 0] = 0
-    return picked
+    return volume.take(_nearest(volume.shape[axis], length), axis)
 
 
 @functools.lru_cache(maxsize=64)
@@ -71,12 +69,12 @@ def _blocks(old: int, new: int, order: int) -> tuple[tuple[slice, slice, np.ndar
 
     A spline's weights decay by a constant factor per voxel, so the matrix is a band around its diagonal.
     """
-    matrix = ndimage.zoom(np.eye(old), (new / old, 1), order=order)
+    matrix = ndimage.zoom(np.eye(old), (new / old, 1), order=order, mode="mirror")
     blocks = []
     for start in range(0, new, _BLOCK):
         rows = matrix[start : start + _BLOCK]
         used = np.flatnonzero((np.abs(rows) > _NEGLIGIBLE).any(axis=0))
-        columns = slice(used[0], used[-1] + 1) if len(used) else slice(1)
+        columns = slice(used[0], used[-1] + 1)
         weights = np.ascontiguousarray(rows[:, columns], dtype=np.float32)
         blocks.append((slice(start, start + len(rows)), columns, weights))
     return tuple(blocks)
@@ -84,8 +82,5 @@ def _blocks(old: int, new: int, order: int) -> tuple[tuple[slice, slice, np.ndar
 
 @functools.lru_cache(maxsize=64)
 def _nearest(old: int, new: int) -> np.ndarray:
-    """The old voxel for each new voxel; -1 where scipy finds none.
-
-    This is the last voxel for some pairs of lengths (e.g. 360 from 256): its rounded coordinate is beyond the end.
-    """
-    return ndimage.zoom(np.arange(1, old + 1), new / old, order=0) - 1
+    """The old voxel for each new voxel."""
+    return ndimage.zoom(np.arange(old), new / old, order=0, mode="mirror")

@@ -1,4 +1,7 @@
-"""Resampling by matrices is scipy's zoom: the very same voxels at order 0, its values to float32's rounding above."""
+"""Resampling by matrices is scipy's zoom: the same voxels at order 0, its values to float32's rounding above.
+
+Only a last coordinate that scipy rounds beyond the end finds the last voxel, where scipy's usual mode leaves 0.
+"""
 
 import numpy as np
 import pytest
@@ -10,8 +13,9 @@ from planar3d.scans.resample import resample_by_matrices, resample_by_scipy
 LENGTHS = [(2, 16), (3, 7), (5, 5), (7, 3), (9, 16), (16, 9), (20, 64), (30, 336), (32, 16), (64, 20), (256, 353)]
 
 
-def _zoom(volume, shape, order):
-    return ndimage.zoom(volume, [new / old for new, old in zip(shape, volume.shape, strict=True)], order=order)
+def _zoom(volume, shape, order, mode="mirror"):
+    factors = [new / old for new, old in zip(shape, volume.shape, strict=True)]
+    return ndimage.zoom(volume, factors, order=order, mode=mode)
 
 
 def _volume(shape, dtype=np.float32):
@@ -38,6 +42,16 @@ def test_all_axes_together_are_resampled_as_scipy_does(old, new, order):
     volume = _volume(old)
     found = resample_by_matrices(volume, new, order)
     np.testing.assert_allclose(found, _zoom(volume, new, order), rtol=0, atol=0.1 if order else 0)
+
+
+@pytest.mark.parametrize("order", range(6))
+def test_the_last_voxels_of_both_grids_coincide_where_scipy_finds_none_and_the_others_are_scipy_s(order):
+    for old, new in [*LENGTHS, (256, 156), (256, 200), (256, 360), (64, 240)]:
+        line = np.arange(1, old + 1, dtype=np.float32).reshape(1, old, 1)
+        found = resample_by_matrices(line, (1, new, 1), order).ravel()
+        usual = _zoom(line, (1, new, 1), order, "constant").ravel()
+        assert found[-1] == pytest.approx(old, rel=1e-5) and (usual[-1] == 0 or usual[-1] == pytest.approx(old))
+        np.testing.assert_allclose(found[:-1], usual[:-1], rtol=1e-4 if order else 0)
 
 
 @pytest.mark.parametrize("size", [16, 64, 128, 256])
@@ -85,4 +99,4 @@ def test_a_constant_stays_constant_and_a_ramp_linear(order):
 
 def test_the_route_through_scipy_is_scipy_s_own():
     volume = _volume((9, 12, 10))
-    np.testing.assert_array_equal(resample_by_scipy(volume, (16, 16, 16), 2), _zoom(volume, (16, 16, 16), 2))
+    np.testing.assert_array_equal(resample_by_scipy(volume, (16,) * 3, 2), _zoom(volume, (16,) * 3, 2, "constant"))
