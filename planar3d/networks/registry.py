@@ -1,8 +1,7 @@
 """Every network by name, and what fits it. A new one is a file with its `Architecture` and one line here."""
 
 import inspect
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from planar3d.scans.tiles import HEAD_STEP
 from planar3d.sections import check_choice
 from planar3d.transfer.digests import VGG16
 from planar3d.transfer.metadata import mapping_in
-from planar3d.transfer.weight_places import places_of
+from planar3d.transfer.weight_places import places_of, unnumbered
 from planar3d.wording import counted, listed
 
 ARCHITECTURES: dict[str, Architecture] = {
@@ -220,7 +219,7 @@ def refuse_misfit(network: keras.Model, arrays: Mapping[str, np.ndarray], path: 
             f"has a classification network (with the dense layers {listed(dense)}); a trained {network.name} is "
             "needed. Its convolutions can initialize one (--set encoder_weights=FILE)."
         )
-    elif _unnumbered(layers) == _unnumbered(wanted):
+    elif unnumbered(layers) == unnumbered(wanted):
         found = (
             f"has {listed(sorted(layers - wanted))} where {network.name} has {listed(sorted(wanted - layers))}: Keras "
             "numbers layers without a name anew in each network. Give each layer with weights a name, also in wrappers "
@@ -233,10 +232,6 @@ def refuse_misfit(network: keras.Model, arrays: Mapping[str, np.ndarray], path: 
             f"by planar3d{_OTHERS}"
         )
     raise WeightsError(f"{path} {found}")
-
-
-def _unnumbered(layers: Iterable[str]) -> list[str]:
-    return sorted(re.sub(r"_\d+(?=/|$)", "", layer) for layer in layers)
 
 
 def _text(value: Any) -> str:

@@ -88,7 +88,7 @@ def _configured_names(config: Mapping[str, Any], prefix: str = "layers") -> dict
     names: dict[str, str] = {}
     numbers: Counter[str] = Counter()
     for layer in config.get("layers", ()):
-        kind = _snake_case(layer["class_name"])
+        kind = snake_case(layer["class_name"])
         group = f"{prefix}/{kind}_{numbers[kind]}" if numbers[kind] else f"{prefix}/{kind}"
         numbers[kind] += 1
         names[group] = layer["config"]["name"]
@@ -112,6 +112,7 @@ def _weight_names(group: str, stored: list[str]) -> list[str]:
     return list(known[: len(stored)]) if is_known and stored[0] == "0" else stored
 
 
-def _snake_case(name: str) -> str:
+def snake_case(name: str) -> str:
+    """The name that Keras gives to layers of a class."""
     name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", re.sub(r"\W+", "", name))
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()

@@ -13,7 +13,7 @@ from planar3d.transfer.digests import VGG16, identify
 from planar3d.transfer.known_files import INPUTS, KnownFile, recognize
 from planar3d.transfer.mappings import Tap
 from planar3d.transfer.rehearsal import digest_of, read_arrays, rehearse
-from planar3d.transfer.weight_places import CONVERT_FIRST, Origin, Weight, fitted_to, places_of
+from planar3d.transfer.weight_places import CONVERT_FIRST, Origin, Weight, differ_in_numbers, fitted_to, places_of
 from planar3d.wording import counted, listed
 
 if TYPE_CHECKING:
@@ -87,7 +87,8 @@ def transplant(
     arrays = {name: np.asarray(array) for name, array in arrays.items()}
     used: set[str] = set()
     filled, missing = [], []
-    for place in places_of(network):
+    places = places_of(network)
+    for place in places:
         found = place.found_in(arrays)
         if found is not None:
             filled.append((place, fitted_to(arrays[found], place, network.name, mapping, tap, alpha)))
@@ -95,6 +96,12 @@ def transplant(
         elif place.origin != Origin():
             missing.append(place.weight)
     unused = tuple(Weight(name, np.shape(array)) for name, array in arrays.items() if name not in used)
+    if missing and unused and differ_in_numbers([place.weight.name for place in places], list(arrays)):
+        raise WeightsError(
+            f"Layers of {network.name} have no names, and Keras numbered them otherwise than in the file: here is "
+            f"{missing[0].name}, there {unused[0].name}. Nothing was loaded. Load the file by Keras' own load_weights "
+            "into the network that it was saved from, and convert that network if it is 2D; or name the layers."
+        )
     if not filled:
         raise WeightsError(
             f"Nothing matched: the weights of {network.name} are {listed(missing)}; the arrays are "

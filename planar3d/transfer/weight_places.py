@@ -120,6 +120,22 @@ def short_names(paths: Iterable[str]) -> list[str]:
     return [tail if seen[tail] == 1 else path for path, tail in zip(paths, tails, strict=True)]
 
 
+def unnumbered(names: Iterable[str]) -> list[str]:
+    """Names of layers or weights without the numbers that Keras gives to unnamed layers, sorted."""
+    return sorted(re.sub(r"_\d+(?=/|$)", "", name) for name in names)
+
+
+def differ_in_numbers(here: Sequence[str], there: Sequence[str]) -> bool:
+    """Whether names of weights, `layer/weight`, differ only in the numbers of layers that Keras named."""
+    from keras import layers
+
+    from planar3d.transfer.keras3_layout import snake_case
+
+    kinds, other = set(map(snake_case, vars(layers))), set(here) ^ set(there)
+    unnamed = all(unnumbered([name.rpartition("/")[0].rpartition("/")[2]])[0] in kinds for name in other)
+    return bool(other) and unnamed and unnumbered(here) == unnumbered(there)
+
+
 def path_within(layer: Any, variable: Any) -> str:
     """The name of a layer's weight, starting with the layer's name: `block1_conv1/kernel`."""
     *around, name = variable.path.split("/")

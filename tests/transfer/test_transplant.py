@@ -193,3 +193,25 @@ def test_real_weights_fill_planar_layers_and_are_identified_after_a_round_trip(r
 def test_kernels_with_other_channels_are_refused_with_their_number(deep_network, shape, channels):
     with pytest.raises(WeightsError, match=rf"or build it with {channels}"):
         transplant(deep_network, {"block1_conv1/kernel": np.ones(shape)})
+
+
+@pytest.mark.parametrize("before", [0, 1, 2])
+def test_layers_that_keras_numbered_otherwise_are_not_taken_for_one_another(tmp_path, before):
+    """Here `conv3d_1` is the first layer, and in the file the second."""
+
+    def made():
+        return keras.Sequential([keras.Input((4, 8, 8, 2)), keras.layers.Conv3D(2, 1), keras.layers.Conv3D(2, 1)])
+
+    keras.utils.clear_session()
+    made().save_weights(tmp_path / "a.weights.h5")
+    keras.utils.clear_session()
+    for _ in range(before):
+        keras.layers.Conv3D(2, 1)
+    network = made()
+    if before:
+        says = rf"here is conv3d_{max(before, 2)}/kernel, there conv3d/kernel.*name the layers"
+        with unchanged(network), pytest.raises(WeightsError, match=says):
+            load_weights(network, tmp_path / "a.weights.h5")
+        network.load_weights(tmp_path / "a.weights.h5")
+    else:
+        assert not load_weights(network, tmp_path / "a.weights.h5").missing
