@@ -9,10 +9,11 @@ import pytest
 from keras import layers
 from numpy.testing import assert_allclose, assert_array_equal
 
+from planar3d.errors import Planar3DError
 from planar3d.graph.described import layer_of
 from planar3d.graph.description import Layer
 from planar3d.graph.keras_graph import CustomScaleLayer, LayerScale, StochasticDepth, layer_type
-from planar3d.graph.layers import KINDS, kind_of, reach_of as reach_of_described
+from planar3d.graph.layers import KINDS, kind_of, reach_of as reach_of_described, shape_of
 from planar3d.graph.reach import Reach, along_axes, within_slices
 
 LENGTH = 8
@@ -134,6 +135,29 @@ def test_a_subclass_is_of_its_kind_unless_it_computes_in_its_own_way():
 def test_channels_first_are_not_taken_for_slices():
     assert reach_of(layers.Conv3D(1, 1, data_format="channels_first"), LENGTH).whole
     assert keras.config.image_data_format() == "channels_last"
+
+
+GROUPED = {"kernel_size": (1, 1, 1), "strides": (1, 1, 1), "dilation_rate": (1, 1, 1), "padding": "same"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "taken"),
+    [
+        ("Conv3D", GROUPED | {"groups": 2, "filters": 4}, [(None, 4, 8, 8, 3)]),
+        ("Conv3D", GROUPED | {"groups": 2, "filters": 3}, [(None, 4, 8, 8, 4)]),
+        ("Conv3D", GROUPED | {"groups": 2, "filters": 4}, [(None, 4, 8, 8, None)]),
+        ("GroupNormalization", {"groups": 2, "scale": True, "center": True}, [(None, 4, 8, 8, 3)]),
+        ("GroupNormalization", {"groups": 2, "scale": True, "center": True}, [(None, 4, 8, 8, None)]),
+        ("Reshape", {"target_shape": (4, -1, 8, 3)}, [(None, 4, 8, 8, 2)]),
+        ("Add", {}, [(None, 4, 8, 8, 2), (None, 4, 8, 8, 3)]),
+        ("Add", {}, [(None, 4, 8, 8, 2), (None, 2)]),
+        ("Concatenate", {"axis": -1}, [(None, 4, 8, 8, 2), (None, 4, 6, 8, 2)]),
+    ],
+)
+def test_inputs_that_a_layer_cannot_take_are_refused(kind, settings, taken):
+    layer = Layer(kind, "odd", settings=settings)
+    with pytest.raises(Planar3DError, match=rf"Layer odd \({kind}\) takes .*, which are incompatible"):
+        kind_of(layer).arrays(layer, *taken), shape_of(layer, *taken)
 
 
 def test_a_layer_can_be_copied_and_pickled():
