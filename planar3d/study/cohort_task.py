@@ -79,8 +79,9 @@ class CohortTask:
                 predicted = self._predict(item, prepared)
                 left = (time.monotonic() - began) / len(handled) * (len(self.ahead) + self.taken - len(handled))
                 behind(self._write, item, predicted, left)
-        if len(handled) > 1:
-            seconds, done = time.monotonic() - began, sum(item in self.records for item in handled)
+        done = sum(item in self.records for item in handled)
+        if done and len(handled) > 1:
+            seconds = time.monotonic() - began
             rate = f"{counted(round(3600 * done / seconds), 'scan')} an hour"
             self.notify(f"{done} of {len(handled)} scans in {duration(seconds)}, {rate}")
 

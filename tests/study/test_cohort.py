@@ -85,6 +85,14 @@ def test_masks_equal_those_of_each_scan_alone_and_lines_follow_the_input(scans, 
         assert about["scan"]["shape"] == list(alone.voxels.shape)
 
 
+def test_a_rate_is_told_only_of_scans_that_were_segmented(model, tmp_path):
+    bad, lines = [tmp_path / f"{name}_FLAIR.nii" for name in ("a", "b")], []
+    for path in bad:
+        path.write_bytes(b"no scan")
+    segment_all(bad, model, tmp_path / "masks", PLAIN, notify=lines.append)
+    assert not any("an hour" in line for line in lines)
+
+
 def test_a_line_on_a_failure_names_its_scan_once(model, tmp_path, monkeypatch):
     inputs, lines = [tmp_path / "a_FLAIR.mha", tmp_path / "b_FLAIR.nii"], []
     SimpleITK = pytest.importorskip("SimpleITK")
