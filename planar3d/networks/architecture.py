@@ -12,6 +12,7 @@ from planar3d.errors import RecipeError, WeightsError
 from planar3d.graph.keras_graph import check_channels_last
 from planar3d.scans.labels import Targets
 from planar3d.sections import Section
+from planar3d.transfer.published_models import published_models
 from planar3d.transfer.weight_places import places_of
 
 Arguments = Mapping[str, Any]
@@ -27,12 +28,21 @@ class WeightSource:
 
     def origin(self, weights: str) -> str:
         """Find the weights of a recipe's `encoder_weights`, and describe their location."""
-        return "none (random)" if weights == "none" else self.find(weights)
+        found = "none (random)" if weights == "none" else self.find(weights)
+        return f"the published model {weights}" if _licence(weights) else found
 
     def credit(self, weights: str) -> str:
         """Their attribution."""
         known = {"none": "random initialization", "imagenet": self.attribution}
+        if licence := _licence(weights):
+            return f"from the published model {weights} ({licence})"
         return known.get(weights, f"{Path(weights).name}, whose licence is not stated")
+
+
+def _licence(weights: str) -> str:
+    """The licence of a published model; empty for files, which go before a model of the same name."""
+    model = None if Path(weights).is_file() else published_models().get(weights)
+    return model.licence if model else ""
 
 
 def _nowhere(weights: str) -> str:

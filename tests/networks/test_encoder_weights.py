@@ -1,12 +1,14 @@
 """An encoder takes the weights of its own network, of all its layers, under names of Keras or torch."""
 
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
 from planar3d.errors import WeightsError
-from planar3d.networks.encoder_weights import fill_encoder, fill_flat
+from planar3d.networks.encoder_weights import VGG16_SOURCE, fill_encoder, fill_flat
 from planar3d.networks.planar_resunet import PlanarResUNet
 from planar3d.networks.vgg16 import encoder_layer_names
 from planar3d.transfer.torch_names import torch_names
@@ -91,3 +93,12 @@ def test_vgg16_takes_torch_s_weights(tmp_path):
     np.savez(tmp_path / "a.npz", **state)
     fill_encoder(network, tmp_path / "a.npz")
     assert_array_equal(network.get_layer("block4_conv3").kernel[0], kernel.transpose(2, 3, 1, 0))
+
+
+def test_an_encoder_of_a_published_model_is_credited_to_it_with_its_licence(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert VGG16_SOURCE.credit("ms-flair-open") == "from the published model ms-flair-open (CC BY 4.0)"
+    assert VGG16_SOURCE.origin("ms-flair-open") == "the published model ms-flair-open"
+    np.savez("arrays.npz", kernel=np.ones(3))
+    Path("arrays.npz").rename("ms-flair-open")  # a file goes before a model of its name
+    assert VGG16_SOURCE.credit("ms-flair-open") == "ms-flair-open, whose licence is not stated"
