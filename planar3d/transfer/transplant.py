@@ -13,7 +13,15 @@ from planar3d.transfer.digests import VGG16, identify
 from planar3d.transfer.known_files import INPUTS, KnownFile, recognize
 from planar3d.transfer.mappings import Tap
 from planar3d.transfer.rehearsal import digest_of, read_arrays, rehearse
-from planar3d.transfer.weight_places import CONVERT_FIRST, Origin, Weight, differ_in_numbers, fitted_to, places_of
+from planar3d.transfer.weight_places import (
+    CONVERT_FIRST,
+    Origin,
+    Weight,
+    check_numbered,
+    differ_in_numbers,
+    fitted_to,
+    places_of,
+)
 from planar3d.wording import counted, listed
 
 if TYPE_CHECKING:
@@ -102,6 +110,7 @@ def transplant(
             f"{missing[0].name}, there {unused[0].name}. Nothing was loaded. Load the file by Keras' own load_weights "
             "into the network that it was saved from, and convert that network if it is 2D; or name the layers."
         )
+    check_numbered(used, arrays, places, network.name)
     if not filled:
         raise WeightsError(
             f"Nothing matched: the weights of {network.name} are {listed(missing)}; the arrays are "

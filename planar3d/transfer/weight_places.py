@@ -91,6 +91,23 @@ def places_of(network: "keras.Model") -> list[WeightPlace]:
     return list(map(WeightPlace, variables, _names(own), _names(flat), origins))
 
 
+def check_numbered(used: Iterable[str], arrays: Iterable[str], places: Iterable[WeightPlace], network: str) -> None:
+    """Refuse a layer's arrays without names if it has another number of weights: 0 is gamma or, without scale, beta."""
+
+    def by_layer(names: Iterable[str]) -> Counter[str]:
+        return Counter(name.rpartition("/")[0] for name in names)
+
+    places = list(places)
+    given, *held = map(by_layer, (arrays, [place.own[1] for place in places], [place.flat[1] for place in places]))
+    for layer, _, name in (each.rpartition("/") for each in used):
+        if name.isdecimal() and given[layer] not in (each[layer] for each in held):
+            raise WeightsError(
+                f"{layer} has {counted(given[layer], 'weight')} without names, but {network} needs "
+                f"{held[0][layer] or held[1][layer]}, so which is which is unknown. Nothing was loaded; choose weights "
+                "of this network."
+            )
+
+
 def _names(paths: Sequence[str]) -> list[tuple[str, ...]]:
     """The names of each weight: `layer/weight`, `layer/number`, and that with the outermost layer, if it is unique.
 

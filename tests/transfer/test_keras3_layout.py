@@ -65,6 +65,25 @@ def test_kernels_have_the_layers_own_names(tmp_path, rich_network, name):
     assert not [key for key in found if "optimizer" in key or "seed" in key]
 
 
+@pytest.mark.parametrize("name", ["net.weights.h5", "net.keras"])
+@pytest.mark.parametrize(("kind", "given"), [("BatchNormalization", 3), ("LayerNormalization", 1)])
+def test_unnamed_weights_of_a_layer_with_fewer_are_not_taken_for_the_first(tmp_path, name, kind, given):
+    """Without scale, the first weight is beta, elsewhere gamma."""
+
+    def network(scale):
+        layers = [keras.Input((4, 4, 2)), getattr(keras.layers, kind)(scale=scale, name="norm")]
+        return keras.Sequential(layers, name="net")
+
+    (network(False).save_weights if name == "net.weights.h5" else network(False).save)(tmp_path / name)
+    whole = network(True)
+    before = whole.get_weights()
+    with pytest.raises(WeightsError, match=f"norm has {given} weights? without names, but net needs {len(before)}"):
+        load_weights(whole, tmp_path / name)
+    for array, held in zip(before, whole.get_weights(), strict=True):
+        assert_array_equal(array, held)
+    assert not load_weights(network(False), tmp_path / name, strict=True).unused
+
+
 def without_names(content):
     """The bytes of a `.weights.h5` as Keras before 3.10 wrote it: no layer's name is stored."""
     buffer = io.BytesIO(content)
