@@ -30,9 +30,7 @@ class _Entry:
     reduction: Reduction
     sources: tuple[int, ...]
     operation: Any = None
-    is_moved: bool = (
-        False  # depth is first, for a layer that is applied to each slice, and lies elsewhere in the network
-    )
+    is_moved: bool = False  # its depth was moved to the front, for a layer that is applied to each slice
 
 
 def features(model3d: keras.Model, name: str | None = None) -> keras.Model:
@@ -62,14 +60,14 @@ def features(model3d: keras.Model, name: str | None = None) -> keras.Model:
         )
     source = network.inputs[0]
     entries = _read(network, source)
-    coarsest = max(entry.reduction for entry in entries if entry.reduction is not None)
-    last = max(number for number, entry in enumerate(entries) if entry.reduction == coarsest and not entry.is_moved)
+    found = {n: reduction for n, entry in enumerate(entries) if (reduction := entry.reduction) and not entry.is_moved}
+    last = max(found, key=lambda number: (found[number], number))
     encoder = _ancestors(entries, last)
     cuts = _cuts(entries, encoder)
     levels = []
-    inner = [n for n in encoder if not entries[n].is_moved and not isinstance(entries[n].operation, _BORDERS)]
-    for reduction in sorted({r for number in encoder if (r := entries[number].reduction) is not None}):
-        here = [number for number in inner if entries[number].reduction == reduction]
+    inner = [n for n in encoder if n in found and not isinstance(entries[n].operation, _BORDERS)]
+    for reduction in sorted({found[number] for number in inner}):
+        here = [number for number in inner if found[number] == reduction]
         levels.append(entries[max([number for number in here if number in cuts] or here)].tensor)
     return unnested(source, levels, name or f"{network.name}_features")
 
