@@ -6,22 +6,24 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from planar3d.conversion.channels import fitted
 from planar3d.conversion.choices import PLANAR, KernelMapping
 from planar3d.errors import WeightsError
 from planar3d.networks.architecture import WeightSource
+from planar3d.scans.windows import INPUT_SCALE
 from planar3d.transfer import published_models
 from planar3d.transfer.array_files import Arrays
 from planar3d.transfer.digests import identify
 from planar3d.transfer.download import cache_folder
 from planar3d.transfer.known_files import fetch_known
+from planar3d.transfer.metadata import RECIPE, read_metadata
 from planar3d.transfer.rehearsal import read_arrays
 from planar3d.transfer.sources import imagenet_vgg16, instead_of_download
 from planar3d.transfer.torch_names import Names, stage_of, stages_of, torch_names
-from planar3d.transfer.torch_weights import keras_arrays, prefix_of
+from planar3d.transfer.torch_weights import IMAGENET_STD, keras_arrays, prefix_of
 from planar3d.transfer.transplant import Report, load_weights, transplant
-from planar3d.transfer.weight_places import Weight
 from planar3d.wording import counted, listed
 
 EncoderWeights = str | os.PathLike[str] | None
@@ -49,11 +51,29 @@ def fill_encoder(network: keras.Model, weights: EncoderWeights, mapping: KernelM
     return _fill(network, arrays, weights, "vgg16", mapping)
 
 
+def input_scale(weights: EncoderWeights) -> float:
+    """How many times larger than prepared grey levels, in [-1, 1), the inputs of VGG-16's weights are.
+
+    Keras' weights expect grey levels minus their mean, torch's the same divided by a standard deviation, and those of
+    a network trained by planar3d prepared scans.
+    """
+    if weights is None or weights == "imagenet":
+        return INPUT_SCALE
+    file, names = _file_of(weights), torch_names("vgg16")
+    if RECIPE in read_metadata(file):
+        return 1
+    arrays = read_arrays(file)
+    prefix = prefix_of(arrays, names)
+    is_torch = any(f"{prefix}{name}.weight" in arrays for name in names)
+    return INPUT_SCALE / (255 * float(np.mean(IMAGENET_STD))) if is_torch else INPUT_SCALE
+
+
 def _fill(network: keras.Model, arrays: Arrays, weights: Any, encoder: str, mapping: KernelMapping = PLANAR) -> Report:
     """Load an encoder's weights, under Keras' names, or torch's with either order of axes; `weights` is for errors."""
     names, channels = torch_names(encoder), network.input_shape[-1]
     prefix = prefix_of(arrays, names)
-    arrays = {name.removeprefix(prefix): array for name, array in arrays.items()}
+    others = {layer.name for layer in network.layers} - {*names.values()}  # such as a decoder's, of a trained network
+    arrays = {name.removeprefix(prefix): array for name, array in arrays.items() if _layer(name) not in others}
     reasons = []
     for layout in ("torch", "keras"):  # of arrays under torch's names; others stay as they are
         try:
@@ -77,13 +97,13 @@ def _check_whole(report: Report, names: Names, encoder: str) -> None:
     layers = set(names.values())
     stages = stages_of(names)
     # `acs_soft` weighs its planes by trainable weights, which start equal.
-    missing = [each for each in report.missing if _layer(each) in layers and not each.name.endswith("/planes")]
+    missing = [each for each in report.missing if _layer(each.name) in layers and not each.name.endswith("/planes")]
     # Normalization of each image by itself leaves batch normalization's averages unused.
-    biased = {f"{_layer(weight)}/bias" for weight in report.matched}
+    biased = {f"{_layer(weight.name)}/bias" for weight in report.matched}
     others = [
         each
         for each in report.unused
-        if each.name in biased or (_layer(each) not in layers and stage_of(each.name) in stages)
+        if each.name in biased or (_layer(each.name) not in layers and stage_of(each.name) in stages)
     ]
     if missing:
         raise WeightsError(
@@ -96,8 +116,8 @@ def _check_whole(report: Report, names: Names, encoder: str) -> None:
         )
 
 
-def _layer(weight: Weight) -> str:
-    return weight.name.rpartition("/")[0]
+def _layer(weight: str) -> str:
+    return weight.rpartition("/")[0]
 
 
 def _vgg16_origin(weights: str) -> str:

@@ -14,7 +14,14 @@ from planar3d.conversion.skip_levels import features, up_factors
 from planar3d.graph.keras_graph import check_channels_last, layers_applied_again
 from planar3d.networks.architecture import WeightSource
 from planar3d.networks.efficientnet import EfficientNetLite0
-from planar3d.networks.encoder_weights import VGG16_SOURCE, EncoderWeights, fill_encoder, fill_flat, known_source
+from planar3d.networks.encoder_weights import (
+    VGG16_SOURCE,
+    EncoderWeights,
+    fill_encoder,
+    fill_flat,
+    input_scale,
+    known_source,
+)
 from planar3d.networks.resnet import ResNet18, ResNet34, ResNet50
 from planar3d.networks.vgg16 import encoder_layer_names, vgg16_convolutions, vgg16_pool
 from planar3d.scans.windows import INPUT_SCALE
@@ -65,21 +72,21 @@ def _vgg16(input_shape: InputShape, weights: EncoderWeights, matched: bool, mapp
     def fill(network: keras.Model) -> None:
         fill_encoder(network, weights, mapping)
         if matched:
-            match_input_range([network.get_layer(name) for name in encoder_layer_names(4)])
+            match_input_range([network.get_layer(name) for name in encoder_layer_names(4)], input_scale(weights))
 
     # The coarsest level has two slices for a window of sixteen.
     return Levels(inputs, skips, x, [(2, 2, 2)] * 4, first_kernel=2, fill=fill)
 
 
-def match_input_range(convolutions: Iterable[Any]) -> None:
-    """Divide the biases of all of an encoder's convolutions by 128, for inputs 128 times smaller than in training.
+def match_input_range(convolutions: Iterable[Any], scale: float = INPUT_SCALE) -> None:
+    """Divide the biases of all of an encoder's convolutions by a scale, for inputs so many times smaller than expected.
 
     Convolutions with ReLU and maximum poolings are homogeneous: with biases b / s, the features of x / s are those of x
     divided by s, in every layer. VGG-16's ImageNet weights were trained on grey levels of about ±128; unscaled biases,
     as in Kolarik 2020, outweigh the image.
     """
     for layer in convolutions:
-        layer.bias.assign(layer.bias / INPUT_SCALE)
+        layer.bias.assign(layer.bias / scale)
 
 
 def _converted(

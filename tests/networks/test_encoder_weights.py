@@ -5,15 +5,18 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 
 from planar3d.errors import WeightsError
 from planar3d.networks.encoder_weights import VGG16_SOURCE, fill_encoder, fill_flat
 from planar3d.networks.planar_resunet import PlanarResUNet
 from planar3d.networks.vgg16 import encoder_layer_names
+from planar3d.transfer.published_models import find_model
+from planar3d.transfer.rehearsal import read_arrays
 from planar3d.transfer.torch_names import torch_names
 
 FIRST, SECOND = "conv1_conv", "conv2_block1_1_conv"
+NARROW = {"input_shape": (16, 16, 16, 1), "decoder_filters": (4,) * 4, "bridge_filters": 4}
 KERNEL = np.random.default_rng(0).normal(size=(3, 3, 3, 3)).astype(np.float32)
 
 
@@ -81,18 +84,56 @@ def test_vgg16_does_not_take_vgg19_s_weights_nor_a_few_of_its_own(tmp_path):
         fill_encoder(network, more)
 
 
-def test_vgg16_takes_torch_s_weights(tmp_path):
-    network = PlanarResUNet((16, 16, 16, 1), encoder_weights=None, decoder_filters=(4,) * 4, bridge_filters=4)
-    keras_s = {name: torch for torch, name in torch_names("vgg16").items()}
-    state = {"classifier.6.1.weight": np.ones((2, 3))}  # a head of one's own
+def vgg16_arrays(layer_name, transposed):
+    """Kernels and biases of ones under the names that `layer_name` gives."""
+    network = PlanarResUNet(**NARROW, encoder_weights=None)
+    arrays = {}
     for name in encoder_layer_names(4):
         *_, inputs, filters = network.get_layer(name).kernel.shape
-        inputs = 3 if name == "block1_conv1" else inputs
-        kernel = np.random.default_rng(0).normal(size=(filters, inputs, 3, 3)).astype(np.float32)
-        state |= {f"{keras_s[name]}.weight": kernel, f"{keras_s[name]}.bias": np.ones(filters, np.float32)}
-    np.savez(tmp_path / "a.npz", **state)
+        kernel = np.random.default_rng(0).normal(size=(3, 3, 3 if name == "block1_conv1" else inputs, filters))
+        kernel, (weight, bias) = kernel.astype(np.float32), layer_name(name)
+        arrays |= {weight: kernel.transpose(3, 2, 0, 1) if transposed else kernel, bias: np.ones(filters, np.float32)}
+    return arrays
+
+
+def in_torch(name):
+    (torch_s,) = (torch for torch, keras_s in torch_names("vgg16").items() if keras_s == name)
+    return f"{torch_s}.weight", f"{torch_s}.bias"
+
+
+def in_keras(name):
+    return f"{name}/kernel", f"{name}/bias"
+
+
+def test_vgg16_takes_torch_s_weights(tmp_path):
+    network = PlanarResUNet(**NARROW, encoder_weights=None)
+    arrays = vgg16_arrays(in_torch, transposed=True)
+    np.savez(tmp_path / "a.npz", **arrays, **{"classifier.6.1.weight": np.ones((2, 3))})  # a head of one's own
     fill_encoder(network, tmp_path / "a.npz")
-    assert_array_equal(network.get_layer("block4_conv3").kernel[0], kernel.transpose(2, 3, 1, 0))
+    expected = arrays[in_torch("block4_conv3")[0]].transpose(2, 3, 1, 0)
+    assert_array_equal(network.get_layer("block4_conv3").kernel[0], expected)
+
+
+def test_biases_are_matched_to_the_inputs_that_the_weights_expect(tmp_path):
+    def bias(weights):
+        network = PlanarResUNet(**NARROW, encoder_weights=weights, encoder_range="imagenet")
+        return np.asarray(network.get_layer("block4_conv3").bias)
+
+    np.savez(tmp_path / "keras.npz", **vgg16_arrays(in_keras, transposed=False))
+    assert_allclose(bias(tmp_path / "keras.npz"), 1 / 128)
+    np.savez(tmp_path / "torch.npz", **vgg16_arrays(in_torch, transposed=True))
+    assert_allclose(bias(tmp_path / "torch.npz"), 255 * np.mean([0.229, 0.224, 0.225]) / 128, rtol=1e-6)
+    # A network that was trained on prepared scans expects them.
+    assert_array_equal(bias("ms-flair-open"), read_arrays(find_model("ms-flair-open"))["block4_conv3/bias"])
+
+
+def test_of_a_trained_network_the_encoder_alone_is_taken():
+    network = PlanarResUNet((16, 16, 16, 3), encoder_weights="ms-flair-open")
+    trained = read_arrays(find_model("ms-flair-open"))
+    for layer in network.layers:
+        if layer.weights:
+            is_trained = np.array_equal(layer.kernel, trained[f"{layer.name}/kernel"])
+            assert is_trained == (layer.name in encoder_layer_names(4))
 
 
 def test_an_encoder_of_a_published_model_is_credited_to_it_with_its_licence(tmp_path, monkeypatch):
