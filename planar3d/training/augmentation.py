@@ -38,7 +38,12 @@ class Placement:
 
     @classmethod
     def drawn(cls, row: float, col: float, names: Collection[str], rng: np.random.Generator) -> "Placement":
-        """A placement with a center, and with the values drawn by the named transforms."""
+        """A placement with a center, and with the values drawn by the named transforms.
+
+        Unless a crop is rotated or scaled, its pixels are those of the plane: its center is moved to a corner of four.
+        """
+        if not {"rotation", "zoom"} & set(names):
+            row, col = np.floor((row, col)) + 0.5
         return cls(
             row,
             col,
