@@ -107,7 +107,7 @@ def training_card(recipe: Recipe, data: Mapping[str, Any], fold: Fold, number: i
             # Only the folder's name: its path would reveal details of the machine.
             "data set": "a phantom (not patients)" if data["phantom"] else Path(data["folder"]).name,
             "layout": data["layout"],
-            **fold.trained(recipe.training.samples.validates),
+            **fold.trained(recipe.training.samples.holds_out),
         },
     }
 

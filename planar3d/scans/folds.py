@@ -34,9 +34,9 @@ class Fold:
     validation: tuple[str, ...]
     test: tuple[str, ...]
 
-    def trained(self, validates: bool) -> dict[str, Any]:
-        """The scans of training and validation, as a model card names them; all train if no scan `validates`."""
-        apart = len(self.validation) if validates else 0
+    def trained(self, held_out: bool) -> dict[str, Any]:
+        """The scans of training and validation, as a model card names them; all train unless some are `held_out`."""
+        apart = len(self.validation) if held_out else 0
         return {
             "scans that train": len(self.train) + len(self.validation) - apart,
             "scans that validate": apart,

@@ -175,12 +175,12 @@ def require_own_weights(run: Run, number: int) -> None:
     weights, why = run.fold(number) / "best.weights.h5", ""
     with suppress(OSError, LookupError, WeightsError, RecipeError):  # which is told where they are used
         said = read_metadata(weights) if weights.is_file() else {}
-        written, validates = Recipe.from_json(said[RECIPE]), run.recipe.training.samples.validates
-        expected = run.folds[number - 1].trained(validates)
+        written, held_out = Recipe.from_json(said[RECIPE]), run.recipe.training.samples.holds_out
+        expected = run.folds[number - 1].trained(held_out)
         if others := [name for name in _TRAINED if getattr(written, name) != getattr(run.recipe, name)]:
             why = f"{weights} was trained with another {' and '.join(others)} than recipe.json has"
         told = mapping_in(said[CARD].get("data"))
-        compared = expected if validates else ("scans",)  # older cards count scans for validation there, but all train
+        compared = expected if held_out else ("scans",)  # older cards count scans for validation there, but all train
         if not why and any(told.get(key, expected[key]) != expected[key] for key in compared):
             scans = plain_text(told.get("scans", "other scans"))
             why = f"{weights} was trained on {scans}, but fold {number} of this run on {expected['scans']}"

@@ -41,6 +41,7 @@ class Sampling(Section):
     """The training and validation samples, and their order."""
 
     validates: bool  # whether there are validation samples
+    holds_out: bool  # whether these are whole scans, which do not train
     cached_features: str  # stored number type of a frozen encoder's features; `"none"` computes them in each step
     shows_brains: bool  # whether some samples show extracted brains
 
@@ -74,7 +75,7 @@ class Sampling(Section):
 class DrawnSampling(Sampling):
     """Numbered samples at random positions; numbers continue from epoch to epoch. All scans are for training."""
 
-    validates = False
+    validates = holds_out = False
     cached_features = "none"
 
     def order(self, training: np.ndarray, epoch: int, seed: int) -> np.ndarray:
@@ -182,6 +183,10 @@ class WindowSampling(Sampling):
     @property
     def validates(self) -> bool:  # type: ignore[override]
         return self.validation != "none"
+
+    @property
+    def holds_out(self) -> bool:  # type: ignore[override]
+        return self.validation == "last scan"
 
     def check_with(self, preparation: Preparation, targets: Targets) -> None:
         """Refuse scans with different numbers of slices."""

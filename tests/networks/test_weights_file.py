@@ -23,7 +23,7 @@ from planar3d.networks.model_card import card_markdown, training_card, write_car
 from planar3d.networks.registry import ARCHITECTURES, build_network, recipe_network
 from planar3d.networks.vgg16 import PlanarVGG16
 from planar3d.networks.weights_file import Model, load_network, read_recipe, save_weights
-from planar3d.recipes import MODERN, PAPER
+from planar3d.recipes import MODERN, PAPER, RELEASED
 from planar3d.scans.folds import Fold
 from planar3d.training.precision import in_precision
 from planar3d.transfer.digests import file_sha256
@@ -66,8 +66,9 @@ def test_training_says_what_is_known_and_that_the_rest_is_not_stated(trained, ne
         "scans that validate": 1,
         "scans": "a, b, c",
     }
-    of_crops = training_card(MODERN, DATA, FOLD, 1, 3)["data"]
-    assert (of_crops["scans that train"], of_crops["scans that validate"]) == (3, 0)
+    for recipe in (MODERN, RELEASED):  # of crops, and validated on windows of all scans
+        data = training_card(recipe, DATA, FOLD, 1, 3)["data"]
+        assert (data["scans that train"], data["scans that validate"]) == (3, 0)
     assert card["licence"] == "not stated" and "VGG-16" in card["attribution"][0]
     assert card["threshold"] == "140 of 256 (absolute)" and "cube of 32 voxels" in card["input"][1]
     assert card["network"]["parameters"] == network.count_params()

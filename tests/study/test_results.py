@@ -189,7 +189,7 @@ def test_a_fold_that_was_copied_from_another_run_is_not_reported(make_run):
     write_metadata(weights, {RECIPE: recipe.changed(epochs=7).to_json()})
     with pytest.raises(RunError, match=r"was trained with another training than recipe\.json has\. Move .*fold-2 back"):
         read_results(run)
-    trained = [fold.trained(recipe.training.samples.validates) for fold in open_run(run).folds]
+    trained = [fold.trained(recipe.training.samples.holds_out) for fold in open_run(run).folds]
     for data in trained[:2]:
         write_metadata(weights, {RECIPE: recipe.to_json(), CARD: {"data": data}})
         if data == trained[0]:
