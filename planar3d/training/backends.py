@@ -29,9 +29,10 @@ def trains(backend: str) -> bool:
 def make_deterministic() -> None:
     """Enable deterministic results, which exact resume needs.
 
-    On a CPU, every backend is deterministic for a given number of threads (shown by tests/training/test_fit.py and
-    tests/test_backends.py), and TensorFlow's determinism mode would double the time of a step, so it is used only on
-    GPUs. JAX and torch on a GPU have no such mode here: a resumed run may differ by rounding.
+    On a CPU, steps in tests/training/test_fit.py and tests/test_backends.py are repeated bit for bit with a given
+    number of threads, but TensorFlow's on a busy CPU may differ by rounding, as measured with the recipe `modern`. Its
+    determinism mode would double the time of a step, so it is used only on GPUs. JAX and torch on a GPU have no such
+    mode here: a resumed run may differ by rounding.
     """
     if keras.backend.backend() == "tensorflow" and on_gpu():
         import tensorflow as tf

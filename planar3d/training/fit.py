@@ -67,7 +67,7 @@ def fit(
     """Train until the last epoch or until `patience` is exhausted, and keep the best weights.
 
     After every epoch the weights, the optimizer and the progress are saved; an interrupted run resumes after its last
-    complete epoch and ends with the weights of an uninterrupted run (same machine, same versions).
+    complete epoch and ends with the weights of an uninterrupted run (same machine, same versions, same rounding).
 
     Args:
         network: the whole network, whose weights are saved.
