@@ -28,9 +28,9 @@ def require_room(path: str | Path, size: int, cause: Exception | None = None) ->
         raise OSError(cause.errno or errno.EIO, reason, str(path)) from cause  # HDF5's reason has several lines
 
 
-def require_temporary_room(cause: Exception) -> None:
-    """Raise the error of a full disk, naming the system's folder of temporary files, if that is full."""
-    if shutil.disk_usage(place := tempfile.gettempdir()).free < FULL:
+def require_temporary_room(cause: Exception, size: int = FULL) -> None:
+    """Raise the error of a full disk, naming the system's folder of temporary files, if less than `size` is free."""
+    if shutil.disk_usage(place := tempfile.gettempdir()).free < size:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), place) from cause
 
 

@@ -104,9 +104,9 @@ def export_network(
             except (Planar3DError, MemoryError):
                 raise
             except Exception as error:  # each runtime has errors of its own, also for a full disk
-                weights = sum(array.nbytes for array in network.get_weights())
-                require_room(folder / name, 2**22 + 3 * weights)  # more than each format takes
-                require_temporary_room(error)  # of LiteRT
+                size = 2**22 + 3 * sum(array.nbytes for array in network.get_weights())  # more than each format takes
+                require_room(folder / name, size)
+                require_temporary_room(error, size)  # of LiteRT, which has removed its files
                 if isinstance(error, OSError):
                     raise
                 reason = " ".join(str(error).split())[:200]
