@@ -30,9 +30,9 @@ def make_deterministic() -> None:
     """Enable deterministic results, which exact resume needs.
 
     On a CPU, steps in tests/training/test_fit.py and tests/test_backends.py are repeated bit for bit with a given
-    number of threads, but TensorFlow's on a busy CPU may differ by rounding, as measured with the recipe `modern`. Its
-    determinism mode would double the time of a step, so it is used only on GPUs. JAX and torch on a GPU have no such
-    mode here: a resumed run may differ by rounding.
+    number of threads. With TensorFlow on a busy CPU, steps of the recipe `modern` differed by rounding, for an unknown
+    reason. TensorFlow's determinism mode would double the time of a step, so it is used only on GPUs. JAX and torch on
+    a GPU have no such mode here: a resumed run may differ by rounding.
     """
     if keras.backend.backend() == "tensorflow" and on_gpu():
         import tensorflow as tf
