@@ -60,7 +60,8 @@ def _multiply_along(volume: np.ndarray, axis: int, length: int, order: int) -> n
 
 
 def _pick_along(volume: np.ndarray, axis: int, length: int) -> np.ndarray:
-    return volume.take(_nearest(volume.shape[axis], length), axis)
+    nearest = ndimage.zoom(np.arange(volume.shape[axis]), length / volume.shape[axis], order=0, mode="mirror")
+    return volume.take(nearest, axis)
 
 
 @functools.lru_cache(maxsize=64)
@@ -78,9 +79,3 @@ def _blocks(old: int, new: int, order: int) -> tuple[tuple[slice, slice, np.ndar
         weights = np.ascontiguousarray(rows[:, columns], dtype=np.float32)
         blocks.append((slice(start, start + len(rows)), columns, weights))
     return tuple(blocks)
-
-
-@functools.lru_cache(maxsize=64)
-def _nearest(old: int, new: int) -> np.ndarray:
-    """The old voxel for each new voxel."""
-    return ndimage.zoom(np.arange(old), new / old, order=0, mode="mirror")

@@ -234,16 +234,7 @@ def _labels_sentence(mask: Scan) -> str:
             "mask of {0, 1} is needed. Name the mask instead of the scan."
         )
     shown = ", ".join(f"{v:g}" for v in found[:6]) + (", …" if len(found) > 6 else "")
-    lesion = found[found != 0]
-    if (lesion < 0).any() or (lesion != np.rint(lesion)).any():
-        sign, (low, high) = ("", mask.limits) if found[-1] > 0 else ("-mul -1 ", -found[[-1, 0]])
-        advice, change = "Binarize it at a threshold of your choice", f"{sign}-thr {(max(low, 0) + high) / 2:g} -bin"
-    elif len(lesion) == 1:
-        advice, change = "Binarize it", "-bin"
-    else:
-        advice, change = "Keep only the LABEL of lesions", "-thr LABEL -uthr LABEL -bin"
-    file = shlex.quote(str(mask.path))
     return (
-        f"has the labels {{{shown}}}; a lesion mask of {{0, 1}} is needed. {advice}, e.g. with: fslmaths {file} "
-        f"{change} mask.nii.gz"
+        f"has the labels {{{shown}}}; a lesion mask of {{0, 1}} is needed. Keep only the values of lesions, LOW to "
+        f"HIGH, e.g. with: fslmaths {shlex.quote(str(mask.path))} -thr LOW -uthr HIGH -abs -bin mask.nii.gz"
     )

@@ -1,6 +1,7 @@
 """A mask may be stored along other axes than its scan; what does not match, or is no mask, is refused with advice."""
 
 import tracemalloc
+from itertools import pairwise
 
 import nibabel as nib
 import numpy as np
@@ -112,10 +113,10 @@ def test_every_layer_turns_a_mask_in_memory(tmp_path):
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
-        ([0, 255], r"labels \{0, 255\}.*Binarize it, e\.g\. with: fslmaths \S*m\.nii -bin"),
-        ([0, 1, 2], r"labels \{0, 1, 2\}.*Keep only the LABEL of lesions.*-thr LABEL -uthr LABEL -bin"),
-        ([0, 0.25, 1], r"Binarize it at a threshold of your choice.*-thr 0\.5 -bin"),
-        ([0, -1], r"at a threshold of your choice"),
+        ([0, 255], r"labels \{0, 255\}.* LOW to HIGH, e\.g\. with: fslmaths \S*m\.nii -thr LOW "),
+        ([0, 1, 2], r"labels \{0, 1, 2\}.*Keep only the values of lesions"),
+        ([0, 0.25, 1], r"labels \{0, 0\.25, 1\}"),
+        ([0, -1], r"labels \{-1, 0\}"),
         (range(51), r"has 51 different values from 0 to 50, so it is not a mask; .*Name the mask"),
         ([0.9992, 1.0008], "is 1.0008 everywhere"),
         ([1, 1], "is 1 everywhere; a lesion mask of {0, 1} is needed"),
@@ -129,34 +130,37 @@ def test_what_is_no_mask_is_refused_with_advice_for_it(write_nifti, values, sent
 
 
 FSLMATHS = {  # as of FSL 6.0
-    "-mul": np.multiply,
-    "-thr": lambda voxels, least: np.where(voxels >= least, voxels, 0),
-    "-uthr": lambda voxels, most: np.where(voxels <= most, voxels, 0),
+    "-thr": lambda voxels, least: np.where(voxels >= float(least), voxels, 0),
+    "-uthr": lambda voxels, most: np.where(voxels <= float(most), voxels, 0),
+    "-abs": lambda voxels, following: np.abs(voxels),
 }
 
 
 @pytest.mark.parametrize(
-    ("values", "lesion"),
+    ("values", "low", "high", "lesion"),
     [
-        ([0, 255], [0, 1]),
-        ([0, -1], [0, 1]),
-        ([-1, 1], [0, 1]),
-        ([0, 0.25, 0.3], [0, 1, 1]),
-        ([0.8, 1], [0, 1]),
-        ([-3, 0.2], [0, 1]),
-        ([0, -1, -4], [0, 0, 1]),
-        ([0, 1, 2], [0, 1, 0]),
-        ([1, 2], [1, 0]),
+        ([0, 255], 255, 255, [0, 1]),
+        ([0, -1], -1, -1, [0, 1]),
+        ([-1, 1], 1, 1, [0, 1]),
+        ([0, 0.25, 0.3], 0.1, 1, [0, 1, 1]),
+        ([0, 0.25, 0.3], 0.3, 1, [0, 0, 1]),
+        ([0, -1, -4], -5, -2, [0, 0, 1]),
+        ([0, 1, 2], 1, 1, [0, 1, 0]),
+        ([0, 1, 2], 1, 2, [0, 1, 1]),
+        ([1, 2], 1, 1, [1, 0]),
     ],
 )
-def test_the_advised_command_makes_a_mask(write_nifti, values, lesion):
+def test_the_advised_command_makes_a_mask(write_nifti, values, low, high, lesion):
     voxels = np.resize(np.array(values, np.float32), (4, 6, 6))
     with pytest.raises(ScanError) as refused:
         read_mask(write_nifti(voxels, "m.nii"))
-    _, *words, _ = str(refused.value).replace("LABEL", "1").partition("fslmaths ")[2].split()
-    assert words.pop() == "-bin"
-    for operation, number in zip(words[::2], words[1::2], strict=True):
-        voxels = FSLMATHS[operation](voxels, float(number))
+    _, *words, _ = (
+        str(refused.value).partition("fslmaths ")[2].replace("LOW", str(low)).replace("HIGH", str(high)).split()
+    )
+    assert words[-1] == "-bin"
+    for operation, following in pairwise(words):
+        if operation in FSLMATHS:
+            voxels = FSLMATHS[operation](voxels, following)
     mask = read_mask(write_nifti((voxels > 0).astype(np.uint8), "mask.nii"))
     np.testing.assert_array_equal(mask.voxels, np.resize(lesion, (4, 6, 6)))
 
