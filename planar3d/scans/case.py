@@ -104,11 +104,10 @@ class Dataset:
     def require(self, names: Sequence[str]) -> None:
         """Refuse cases that lack one of these images, or whose files are missing or unreadable; names all of them."""
         if without := [case for case in self.cases if case.lacking(names)]:
-            lack = "lacks" if len(without) == 1 else "lack"
             raise DatasetError(
-                f"{len(without)} of {counted(self.cases, 'case')} in {self.folder} {lack} images of the recipe: "
-                f"{', '.join(case.id for case in without)}. {without[0].lacking(names)}. Add them, or choose a recipe "
-                "that works without them."
+                f"{len(without)} of {counted(self.cases, 'case')} in {self.folder} {has_or_have(without)} not all "
+                f"images of the recipe: {', '.join(case.id for case in without)}. {without[0].lacking(names)}. Add "
+                "them, or choose a recipe that works without them."
             )
         self.require_files({"scan": [(case.id, case.images[name]) for case in self.cases for name in names]})
 

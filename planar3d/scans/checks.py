@@ -68,15 +68,11 @@ def faults_of_file(scan: "Scan", needed: str, advice: str, flat: bool) -> Iterat
         yield f"is a single slice, {shape}; {needed} with several slices is needed."
     if scan.header["sform_code"] == 0 and scan.header["qform_code"] == 0:
         yield f"does not define its orientation (neither sform nor qform is set). {advice}"
-    if not SPACINGS[0] <= min(scan.spacing) <= max(scan.spacing) <= SPACINGS[1]:
+    is_plausible = SPACINGS[0] <= min(scan.spacing) <= max(scan.spacing) <= SPACINGS[1]
+    if not is_plausible or max(np.multiply(shape, scan.spacing)) > LENGTH:
         yield (
-            f"has voxels of {' × '.join(rounded(mm, 3) for mm in scan.spacing)} mm; {SPACINGS[0]:g} to {SPACINGS[1]:g} "
-            "are expected for a head. Fix its header, which should be in millimeters, or convert it again."
-        )
-    lengths = np.multiply(shape, scan.spacing)
-    if lengths.max() > LENGTH:
-        yield (
-            f"measures {' × '.join(f'{mm:,.0f}' for mm in lengths)} mm, more than a whole body ({LENGTH:,.0f} mm). "
+            f"has {' × '.join(map(str, shape))} voxels of {' × '.join(rounded(mm, 3) for mm in scan.spacing)} mm; "
+            f"{SPACINGS[0]:g} to {SPACINGS[1]:g} mm are expected for a head, and at most {LENGTH:,.0f} mm in total. "
             "Fix its header, which should be in millimeters, or convert it again."
         )
     if not is_usable(scan.affine):

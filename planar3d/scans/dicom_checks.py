@@ -37,8 +37,7 @@ def check_series(series: DicomSeries, modalities: Sequence[str], needed: str, by
     """
     source = f"{series.images[0].path}: series {series}"
     if series.modality not in modalities:
-        unsaid = "" if series.modality else " (Its headers have no Modality.)"
-        raise ScanError(f"{source} is not a series of {' or '.join(modalities)} images; {needed}.{unsaid}")
+        raise ScanError(f"{source} is not a series of {' or '.join(modalities)} images; {needed}.")
     if fault := next(_faults(series, by_name), ""):
         raise ScanError(f"{source} {fault}")
 

@@ -8,9 +8,9 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from planar3d.errors import text_of
 from planar3d.files import folder_written_beside, write_json, write_text, written_beside
 from planar3d.scans.case import EVERYONE
+from planar3d.scans.itk_images import write_itk
 from planar3d.scans.phantom_scanner import PhantomCenter
 from planar3d.scans.volume import Scan
 
@@ -130,15 +130,11 @@ def _dicom_image(path: Path, pixels: np.ndarray, affine: np.ndarray, k: int, mod
 
 def save_camus(folder: Path, name: str, scans: Mapping[str, Scan]) -> None:
     """Write images and label maps as mhd with raw, and the patient's Info files, as in the first release."""
-    import SimpleITK
-
     diastole, systole = (float(scans[f"4CH_{instant}_gt"].header["descrip"].item()) for instant in ("ED", "ES"))
     about: dict[str, Any] = {"ED": 1, "ES": 12, "NbFrame": 20, "Sex": "F", "Age": 60, "ImageQuality": "Good"}
     about |= {"LVedv": diastole, "LVesv": systole, "LVef": round(100 * (1 - systole / diastole), 1)}
     with folder_written_beside(folder / "training" / name) as inside:
         for kind, scan in scans.items():
-            image = SimpleITK.GetImageFromArray(np.ascontiguousarray(scan.voxels.T))
-            image.SetSpacing(scan.spacing)
-            SimpleITK.WriteImage(image, text_of(inside / f"{name}_{kind}.mhd", "ITK"))
+            write_itk(scan.voxels, scan.affine, inside / f"{name}_{kind}.mhd")
         for view in ("2CH", "4CH"):
             write_text(inside / f"Info_{view}.cfg", "".join(f"{key}: {value}\n" for key, value in about.items()))

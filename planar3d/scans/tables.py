@@ -49,17 +49,12 @@ class CsvRow:
 
 @dataclass(frozen=True)
 class CsvTable:
-    """A table's columns as spelled, its rows, and how it was read."""
+    """A table's columns in lower case, with underscores for spaces; its rows; and how it was read."""
 
-    columns: tuple[str, ...]
-    rows: tuple[CsvRow, ...]
+    names: list[str]
+    rows: list[CsvRow]
     found: str
     hint: str
-
-    @property
-    def names(self) -> list[str]:
-        """The columns in lower case, with underscores for spaces."""
-        return list(map(_plain, self.columns))
 
 
 def read_table(path: Path, needed: Sequence[str], error: type[Planar3DError]) -> CsvTable:
@@ -91,7 +86,7 @@ def read_table(path: Path, needed: Sequence[str], error: type[Planar3DError]) ->
     if broken and not set(needed) & set(columns):
         raise error(broken)
     if not columns:
-        return CsvTable((), (), "no column", "")
+        return CsvTable([], [], "no column", "")
     first, *lines = reads[delimiter]
     if twice := sorted({name for name in columns if name and columns.count(name) > 1}):
         raise error(f"{path} has the column {twice[0]} more than once; rename one of them.")
@@ -104,11 +99,11 @@ def read_table(path: Path, needed: Sequence[str], error: type[Planar3DError]) ->
                 "values that contain the delimiter in quotation marks."
             )
         rows.append(CsvRow(place, {name: cell for name, cell in zip(columns, cells, strict=False) if name}))
-    spelled = tuple(name for name in first[1] if name)
+    spelled = list(filter(None, first[1]))
     kind = "column" if len(spelled) == 1 else "columns"
     found = f"the {kind} {', '.join(spelled)} (read with {_DELIMITERS[delimiter]})" if spelled else "no column"
     hint = "" if encoding.startswith("utf") else f" The table is not in UTF-8 and was read as {encoding}."
-    return CsvTable(spelled, tuple(rows), found, hint)
+    return CsvTable(list(filter(None, columns)), rows, found, hint)
 
 
 def path_in_table(table: Path, text: str) -> Path:

@@ -41,7 +41,7 @@ class AxialSlices(EightBit):
     def prepare(self, scans: Mapping[str, Scan]) -> Prepared:
         """Reorient, center on the head, average, resample, and convert to grey levels."""
         scan = scans[self.image]
-        geometry, levels = self.geometry(scan.header.copy()), self.levels
+        geometry = self.geometry(scan.header.copy())
         turned = self.turned(scan, geometry)
         if math.prod(geometry.resampled) > MAXIMUM_VOXELS:
             raise ScanError(
@@ -49,9 +49,9 @@ class AxialSlices(EightBit):
                 f"{self.pixel_mm:g} mm; no head is that wide. Fix its header or convert it again."
             )
         geometry = self.geometry(geometry.header, _center(turned.shown > turned.air))
-        values, to_levels = levels.made(turned)
+        values, to_levels = self.levels.made(turned)
         slab = (self._number(geometry) - 1) // 2 * 2 + 1
-        if levels.tell_air and slab > 1:
+        if self.tells_air and slab > 1:
             values = ndimage.uniform_filter1d(values, slab, axis=0, mode="nearest")
         laid = geometry.laid(values, self.spline_order, RESAMPLINGS[self.resampling])
         return Prepared(to_levels(laid)[..., None], geometry)
@@ -66,13 +66,13 @@ class AxialSlices(EightBit):
         shorter than a window.
         """
         count, first, end = self._number(prepared.geometry), 0, len(prepared.voxels)
-        if self.levels.tell_air:
+        if self.tells_air:
             first, end = _head_slices(prepared.voxels, at_least=count * depth)
         return [slice(first + number, end, count) for number in range(count)]
 
-    def grid(self, plane: str) -> str:
+    def grid(self) -> str:
         return (
-            f"{plane} slices resampled to {self.size} × {self.size} pixels of {self.pixel_mm:g} mm; slices closer than "
+            f"axial slices resampled to {self.size} × {self.size} pixels of {self.pixel_mm:g} mm; slices closer than "
             f"{self.slice_mm:g} mm are interleaved into stacks of about that distance"
         )
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from planar3d.scans import intensities
 from planar3d.scans.geometry import Geometry
-from planar3d.scans.preparation.prepared import PLANES, Preparation, Prepared, in_words
+from planar3d.scans.preparation.prepared import Preparation, Prepared, in_words
 from planar3d.scans.resample import RESAMPLINGS
 from planar3d.scans.volume import Scan
 from planar3d.scans.windows import INPUT_SCALE, network_input
@@ -107,13 +107,13 @@ class EightBit(Preparation):
     def describe(self) -> dict[str, str]:
         return {
             "slices": in_words(self.view),
-            "grid": self.grid(PLANES[self.view[0]]),
+            "grid": self.grid(),
             "grey_levels": self.levels.words,
             "values": f"8 bit / {INPUT_SCALE} - 1, float32, the one modality in every channel",
         }
 
     @abstractmethod
-    def grid(self, plane: str) -> str:
+    def grid(self) -> str:
         """The grid in words."""
 
 
@@ -148,8 +148,8 @@ class SagittalCube(EightBit):
     def slices(self, depth: int) -> int:
         return self.size
 
-    def grid(self, plane: str) -> str:
-        return f"resampled to a {plane} cube of {self.size} voxels along each axis"
+    def grid(self) -> str:
+        return f"resampled to a sagittal cube of {self.size} voxels along each axis"
 
     def label(self) -> str:
         return f"{self.size}³ grid"

@@ -26,7 +26,7 @@ _DIRECTIONS = {
     "S": "from inferior to superior",
     "I": "from superior to inferior",
 }
-PLANES = {"L": "sagittal", "R": "sagittal", "A": "coronal", "P": "coronal", "S": "axial", "I": "axial"}
+_PLANES = {"L": "sagittal", "R": "sagittal", "A": "coronal", "P": "coronal", "S": "axial", "I": "axial"}
 Decode = Callable[[np.ndarray, np.ndarray], np.ndarray]  # probabilities and the grid's axes in mm to labels
 
 
@@ -99,7 +99,7 @@ def load_prepared(folder: Path) -> tuple[Prepared, np.ndarray | None]:
 def in_words(view: str) -> str:
     """The directions of slices, rows and columns of a view."""
     slices, rows, cols = (_DIRECTIONS[code] for code in view)
-    return f"{PLANES[view[0]]}, {slices}; rows {rows}; cols {cols}"
+    return f"{_PLANES[view[0]]}, {slices}; rows {rows}; cols {cols}"
 
 
 class Preparation(Section):
