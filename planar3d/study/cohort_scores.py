@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from planar3d.errors import RunError, path_of, reading
+from planar3d.errors import RunError, path_of
 from planar3d.evaluation.challenges import ALL_MEASURES, score_targets
 from planar3d.evaluation.scores import summarize
 from planar3d.files import write_csv
@@ -14,11 +14,11 @@ from planar3d.locks import alone_with
 from planar3d.progress import tell
 from planar3d.recipes import Recipe
 from planar3d.scans.case import Case
-from planar3d.scans.image_files import files_of
+from planar3d.scans.image_files import is_there
+from planar3d.scans.inputs import ScanInput
 from planar3d.scans.layouts import find_cases, find_layout
 from planar3d.scans.volume import read_labels
-from planar3d.study.records import begins, mask_is_gone, mask_was_changed, records_within
-from planar3d.transfer.digests import files_sha256
+from planar3d.study.records import begins, mask_is_gone, mask_was_changed, records_within, scan_sha256
 from planar3d.wording import counted, listed, score_text
 
 
@@ -31,13 +31,14 @@ def score_masks(
 ) -> list[dict[str, Any]]:
     """Score each mask that `planar3d predict` wrote into a folder, on the native grid.
 
-    A mask belongs to the case of the image that it was made from, also if that was moved, by its SHA-256. If there is
-    none, it belongs to the case with the name of its scan, unless that has the mask of its own image.
+    A mask belongs to the case of the image that it was made from, by its SHA-256, also if that was moved. If there is
+    none, it belongs to the case with its scan's file, or else with its scan's name, unless that has the mask of its own
+    image.
 
     Args:
         data: a data set with label maps, see `find_cases`.
-        notify: gets one line per mask and target, one for each mask that is not scored, and one for all cases
-            without a mask.
+        notify: gets one line per mask and target, one for each mask that is not scored or whose scan was changed, and
+            one for all cases without a mask.
         assume_affine: as in `read_scan`, for the label maps.
         out: gets the rows as CSV; measures that not all targets have are empty for others.
 
@@ -60,19 +61,22 @@ def score_masks(
     by_image = {os.path.realpath(image): case for case in (*tests, *dataset.cases) for image in case.images.values()}
 
     @cache
-    def sha256(image: str) -> str:
-        if not (path := Path(image)).is_file():
-            return ""
-        with reading(path):
-            return files_sha256(files_of(path))
+    def sha256(images: tuple[Path, ...]) -> str:
+        is_whole = images and all(map(is_there, images))
+        return scan_sha256(ScanInput("", images[0], images={str(path): path for path in images})) if is_whole else ""
 
-    def made_from(scan: Mapping[str, Any]) -> Case | None:
-        if case := by_image.get(os.path.realpath(scan.get("path", ""))):
-            return case
-        alike = named.get(scan["name"])  # the most likely one first: a data set has gigabytes
-        likely = {} if alike is None else {os.path.realpath(image): alike for image in alike.images.values()}
-        same = (case for image, case in (likely | by_image).items() if sha256(image) == scan["sha256"])
-        return next(same, None) if "sha256" in scan else None
+    def made_from(file: Path, record: Mapping[str, Any], there: Case | None) -> Case | None:
+        if "sha256" not in (scan := record["scan"]):
+            return there
+        recipes = [record["recipe"], *(member.get("recipe") for member in record["model"].get("members", ()))]
+        names = {name: 1 for one in recipes if one for name in Recipe.from_json(one, str(file)).preparation.images}
+        for case in dict.fromkeys((there, named.get(scan["name"]), *named.values())):  # the most likely ones first
+            images = case.images if case else {}
+            several = [tuple(images[name] for name in names)] if names.keys() <= images.keys() else []
+            # A single image may have another name in the data set than in the model.
+            if scan["sha256"] in map(sha256, several if len(names) > 1 else [(image,) for image in images.values()]):
+                return case
+        return None
 
     records = list(records_within(path_of(masks, "The folder of masks", RunError), damaged))
     models = {record["model"]["sha256"]: record["model"]["name"] for _, record in records}
@@ -80,12 +84,14 @@ def score_masks(
         notify(f"{masks} has masks of {len(models)} models, and means are over all: {listed(models.values())}")
     for why in damaged.values():
         notify(why)
-    own = [made_from(record["scan"]) for _, record in records]
+    there = [by_image.get(os.path.realpath(record["scan"].get("path", ""))) for _, record in records]
+    own = [made_from(*one, case) for one, case in zip(records, there, strict=True)]
     taken = {case.id for case in own if case}
     of_case = dict[str, Path]()
-    for (file, record), image_of in zip(records, own, strict=True):
+    for (file, record), image_of, at_its_place in zip(records, own, there, strict=True):
         scan = record["scan"]
-        case = image_of or (None if scan["name"] in taken else named.get(scan["name"]))
+        alike = at_its_place or named.get(scan["name"])
+        case = image_of or (None if alike is None or alike.id in taken else alike)
         if case is None:
             notify(f"{scan['name']} has no label map in {data}, and is not scored")
             continue
@@ -95,6 +101,8 @@ def score_masks(
             )
         if gone := mask_is_gone(file, record):
             raise RunError(f"{file.parent}: {gone}")
+        if image_of is None and at_its_place:
+            notify(f"{scan['name']}: {scan['path']} was changed after it was segmented")
         if changed := mask_was_changed(file, record):
             notify(f"{scan['name']}: {changed.partition(':')[0]}")
         targets = Recipe.from_json(record["recipe"], str(file)).targets

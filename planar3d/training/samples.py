@@ -201,8 +201,7 @@ class WindowSampling(Sampling):
         if self.validation == "last scan" and not validation:
             raise RecipeError(
                 f"validation='last scan' needs a scan for validation, but a fold has only {counted(train, 'scan')} for "
-                "training. Add a patient, make more folds, or do not validate: --set validation=none --set "
-                "monitor=last."
+                "training. Add a patient for validation, or do not validate: --set validation=none --set monitor=last."
             )
         if tiles.depth > slices:
             raise RecipeError(

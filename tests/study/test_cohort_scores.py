@@ -190,6 +190,37 @@ def test_masks_are_scored_where_their_scans_were_moved(data, masks, tmp_path):
     assert score_masks(masks, moved, str) == score_masks(masks, data, str)
 
 
+def test_a_mask_belongs_to_its_scan_also_if_another_is_now_at_that_place(data, masks, tmp_path):
+    shutil.copytree(data, tmp_path / "data")
+    shutil.copytree(masks, tmp_path / "masks")
+    first, second = (tmp_path / "data/TrainingDataset_MSSEG" / name for name in ("01A", "01B"))
+    expert = read_mask(second / "Consensus.nii.gz")
+    Scan(expert.voxels[::-1], expert.header).save(second / "Consensus.nii.gz")
+    for case in (first, second):
+        record = read_json(file := tmp_path / f"masks/{case.name}_3DFLAIR.json")
+        record["scan"]["path"] = str(case / "3DFLAIR.nii.gz")
+        write_json(file, record)
+
+    def score():
+        lines = []
+        scores = score_masks(tmp_path / "masks", tmp_path / "data", lines.append)
+        return {row["scan"]: row["dice"] for row in scores}, lines[:-1]
+
+    before, _ = score()
+    for source, target in ((first, tmp_path / "01A"), (second, first), (tmp_path / "01A", second)):
+        source.rename(target)
+    assert score()[0] == before and len({*before.values()}) == 2
+    shutil.copy(data / "TrainingDataset_MSSEG/07A/3DFLAIR.nii.gz", second)  # in which now is the first scan
+    scores, lines = score()
+    assert list(scores) == ["01B_3DFLAIR"] and lines[0].startswith("01A_3DFLAIR has no label map in")
+    shutil.copy(data / "TrainingDataset_MSSEG/08A/3DFLAIR.nii.gz", first)
+    scores, lines = score()
+    said = [
+        f"{case.name}_3DFLAIR: {case / '3DFLAIR.nii.gz'} was changed after it was segmented" for case in (first, second)
+    ]
+    assert list(scores) == ["01A_3DFLAIR", "01B_3DFLAIR"] and lines[::2] == said
+
+
 def test_masks_of_other_scans_are_named_and_refused(data, masks, tmp_path):
     other, lines = write_msseg(tmp_path, ("07A", "08A")), []
     with pytest.raises(RunError, match=r"No mask in .* was made from a case"):
