@@ -19,7 +19,14 @@ from planar3d.study.cluster import require_all, run_tasks
 from planar3d.study.preparing import prepare_scans
 from planar3d.study.results import LESION, expected_scores, require_own_weights
 from planar3d.study.run_folder import Run
-from planar3d.study.sources import ALIGNED, VOXELS, require_as_prepared, require_distinct, require_unchanged
+from planar3d.study.sources import (
+    ALIGNED,
+    VOXELS,
+    require_as_prepared,
+    require_distinct,
+    require_same_weights,
+    require_unchanged,
+)
 from planar3d.training.backends import make_deterministic
 from planar3d.training.checkpoint import BEST_WEIGHTS
 from planar3d.training.devices import choose_devices
@@ -102,6 +109,7 @@ def _train(run: Run, number: int, notify: Notify, devices: str | None, claim: Cl
     chosen = choose_devices(devices, recipe)
     with chosen.scope():
         network = initial_network(recipe)
+    require_same_weights(run.folder / "environment.json", recipe)  # after they were read: earlier folds take days
     scans = (*fold.train, *fold.validation)
     sampling = recipe.training.samples
     training, validation = sampling.split(len(fold.train), len(fold.validation), recipe.slices, recipe.tiles)

@@ -3,6 +3,7 @@
 import shutil
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from planar3d.errors import RunError
 from planar3d.files import read_json, write_json
@@ -55,17 +56,26 @@ def _is_prepared(run: Run, scan: str) -> bool:
 
 def _require_same_preparation(run: Run, notify: Notify) -> None:
     """Refuse scans prepared by another recipe: a run folder has one, but `prepared/` may have been copied."""
-    made_by = run.folder / "prepared" / "recipe.json"
+    made_by, wanted = run.folder / "prepared" / "recipe.json", _prepares(run.recipe)
+
+    def prepared(content: dict[str, Any]) -> dict[str, Any]:
+        made = _prepares(Recipe.from_json({"name": "prepared", **content}, str(made_by)))
+        return made if "targets" in content else made | {"labels": wanted["labels"]}  # as in files of format 1
+
     with locked(made_by.parent, "preparing", wait=notify):
         if not made_by.is_file():
             write_json(made_by, run.recipe.to_json())
-        # Files of format 1 have only the fields of the preparation.
-        written = read_json(made_by, lambda content: Recipe.from_json({"name": "prepared", **content}, str(made_by)))
-        if (found := written.preparation) != run.recipe.preparation:
-            raise RunError(
-                f"{made_by.parent} was prepared with {found.to_json()}, but the recipe has "
-                f"{run.recipe.preparation.to_json()}. Use another --out."
-            )
+        for name, found in read_json(made_by, prepared).items():
+            if found != wanted[name]:
+                raise RunError(
+                    f"{made_by.parent} was prepared with the {name} {found}, but the recipe has {wanted[name]}. Use "
+                    "another --out."
+                )
+
+
+def _prepares(recipe: Recipe) -> dict[str, Any]:
+    """What prepared scans depend on."""
+    return {"preparation": recipe.preparation.to_json(), "labels": sorted({0}.union(*recipe.targets.channels))}
 
 
 def _prepare_scan(run: Run, scan: str, assume_affine: bool) -> None:

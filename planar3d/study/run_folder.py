@@ -23,6 +23,7 @@ _KEPT: dict[str, tuple[str, Callable[[Path], dict[str, Any]]]] = {
     "recipe.json": ("another recipe", lambda path: _read_recipe(path).to_json()),
     "folds.json": ("other folds", lambda path: _folds_json(*read_json(path, _read_folds))),
 }
+_PARTS = {"data": "another data set", "scans": "other scans"}  # of folds.json, in its order
 
 
 @dataclass(frozen=True)
@@ -159,8 +160,8 @@ def _agree(folder: Path, requested: dict[str, Any]) -> None:
             if name == "folds.json" and _were_moved(found, content):
                 write_json(folder / name, content)
             elif found != content:
+                other = next((name for part, name in _PARTS.items() if found.get(part) != content.get(part)), other)
                 difference = _difference(found, content)
-                other = "other scans" if difference.startswith("scans.") else other
                 raise RunError(
                     f"{folder} was made with {other} ({difference}). Use the same, or another folder with --out."
                 )

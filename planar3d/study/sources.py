@@ -96,7 +96,7 @@ def weights_sha256(recipe: "Recipe") -> dict[str, str]:
 
 def require_same_weights(environment: Path, recipe: "Recipe") -> None:
     """Raise a `RunError` if the file of the encoder's weights is another than when the run was started."""
-    started = read_json(environment, dict)
+    started = read_json(environment, dict) if environment.is_file() else {}
     for key, sha256 in weights_sha256(recipe).items():
         if started.get(key, sha256) != sha256:
             raise RunError(

@@ -20,6 +20,7 @@ from planar3d.locks import CLAIM, Holder
 from planar3d.recipes import MODERN, RELEASED
 from planar3d.scans.folds import Fold, choose_folds
 from planar3d.scans.layouts import find_cases
+from planar3d.scans.targets import Regions
 from planar3d.study import preparing, sources
 from planar3d.study.cross_validation import run_folds
 from planar3d.study.preparing import prepare_scans
@@ -230,10 +231,10 @@ def test_a_run_goes_on_where_its_scans_were_moved(data, tmp_path):
         shutil.copytree(data, copy)
     folds = folds_for(find_cases(before), None)
     start_run(folder, find_cases(before), RECIPE, folds)
-    with pytest.raises(RunError, match=r"other folds \(data.folder"):  # which of both is meant is not known
+    with pytest.raises(RunError, match=r"another data set \(data\.folder"):  # which of both is meant is not known
         start_run(folder, find_cases(after), RECIPE, folds)
     shutil.rmtree(before)
-    with pytest.raises(RunError, match="other folds"):
+    with pytest.raises(RunError, match="another data set"):
         start_run(folder, find_cases(after), RECIPE, folds[::-1])
     start_run(folder, find_cases(after), RECIPE, folds)
     assert open_run(folder).cases == find_cases(after).by_id()
@@ -616,6 +617,32 @@ def test_other_weights_in_the_encoder_s_file_are_told_by_later_folds(run, data, 
     shutil.copy(run.fold(2) / "best.weights.h5", weights)
     with pytest.raises(RunError, match=r"best\.weights\.h5 was changed after the run in .*run was started"):
         start_run(tmp_path / "run", find_cases(data), recipe, run.folds)
+
+
+def test_a_fold_is_not_trained_with_other_weights_than_those_before_it(run, data, tmp_path):
+    weights = shutil.copy(run.fold(1) / "best.weights.h5", tmp_path)
+    started = start_run(tmp_path / "run", find_cases(data), RECIPE.changed(encoder_weights=weights), run.folds)
+    shutil.copytree(run.folder / "prepared", started.folder / "prepared")
+    shutil.copy(run.fold(2) / "best.weights.h5", weights)  # while fold 1 is trained
+    with pytest.raises(RunError, match=r"best\.weights\.h5 was changed after the run in .*run was started"):
+        run_folds(started, [2], _quiet)
+    assert not (started.fold(2) / "best.weights.h5").exists()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "said"),
+    [
+        (RECIPE.changed(size=64), r"with the preparation \{.*'size': 32.*, but the recipe has \{.*'size': 64"),
+        (
+            replace(RECIPE, targets=Regions()),
+            r"with the labels \[0, 1\], but the recipe has \[0, 1, 2, 4\]\. Use another",
+        ),
+    ],
+)
+def test_prepared_scans_copied_from_a_run_that_prepared_others_are_refused(run, tmp_path, recipe, said):
+    shutil.copytree(run.folder / "prepared", tmp_path / "prepared")
+    with pytest.raises(RunError, match=said):
+        prepare_scans(replace(run, folder=tmp_path, recipe=recipe), _quiet)
 
 
 def test_features_of_a_scan_that_is_prepared_anew_are_computed_again(run, tmp_path):
