@@ -12,26 +12,35 @@ from pathlib import Path
 FULL = 2**16  # bytes; with less free space, a failed write counts as a full disk
 
 
-def require_room(path: str | Path, size: int, cause: Exception | None = None) -> None:
-    """Raise the error of a full disk, naming `path`, if less than `size` bytes are free in its folder.
+def require_room(path: str | Path, size: int) -> None:
+    """Raise the error of a full disk or a used-up quota, naming `path`, if arrays of `size` bytes have no room there.
 
-    A `cause` that names no file, as when a quota is used up, is raised again with `path`. Call it without a cause
-    before HDF5 writes, which end in a segmentation fault at a full disk or a quota: `size` is then that of the arrays.
+    Call it before HDF5 writes, which end in a segmentation fault at a full disk or a quota.
     """
-    size += 0 if cause else 2**20  # for all that a weights file has besides its arrays
-    if shutil.disk_usage(Path(path).parent).free < size:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from cause
-    cause = cause or _refusal(Path(path).parent, size)
-    part = re.fullmatch(r"\d+ requested and \d+ written", str(cause))  # NumPy's error, which has no number
-    if isinstance(cause, OSError) and not cause.filename and (cause.errno or part):
-        reason = os.strerror(cause.errno) if cause.errno else f"{cause}, as when a quota is used up"
-        raise OSError(cause.errno or errno.EIO, reason, str(path)) from cause  # HDF5's reason has several lines
+    size += 2**20  # for all that a weights file has besides its arrays
+    if number := _refusal(Path(path).parent, size):
+        raise OSError(number, os.strerror(number), str(path))
 
 
 def require_temporary_room(cause: Exception, size: int = FULL) -> None:
     """Raise the error of a full disk, naming the system's folder of temporary files, if less than `size` is free."""
     if shutil.disk_usage(place := tempfile.gettempdir()).free < size:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), place) from cause
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Name `path` in the error of a full disk, whatever the writer raised there, and in errors that name no file."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # NumPy and HDF5 do not say that the disk is full
+        if shutil.disk_usage(path.parent).free < FULL:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        part = re.fullmatch(r"\d+ requested and \d+ written", str(error))  # NumPy's error, which has no number
+        if isinstance(error, OSError) and not error.filename and (error.errno or part):
+            reason = os.strerror(error.errno) if error.errno else f"{error}, as when a quota is used up"
+            raise OSError(error.errno or errno.EIO, reason, str(path)) from error  # HDF5's reason has several lines
+        raise
 
 
 @contextmanager
@@ -45,11 +54,13 @@ def temporary_place() -> Iterator[Path]:
             raise
 
 
-def _refusal(folder: Path, size: int) -> OSError | None:
-    """The error with which a folder refuses a file of this size; None if it takes it, or cannot tell."""
+def _refusal(folder: Path, size: int) -> int | None:
+    """The number of the error with which a folder refuses a file of this size; None if it takes it, or cannot tell."""
+    if shutil.disk_usage(folder).free < size:
+        return errno.ENOSPC
     with tempfile.TemporaryFile(dir=folder) as trial:
         try:
             getattr(os, "posix_fallocate", lambda *given: None)(trial.fileno(), 0, size)
         except OSError as error:
-            return error if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else None
+            return error.errno if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else None
     return None

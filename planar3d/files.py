@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from planar3d.disk import FULL, require_room
+from planar3d.disk import naming
 from planar3d.errors import RunError
 
 _WRITING = ".writing-"  # prefix of temporary files and folders
@@ -44,12 +44,9 @@ def written_beside(path: str | Path) -> Iterator[Path]:
         except FileNotFoundError:
             make_folder(path.parent)
             temporary.touch(exist_ok=False)
-        try:
+        with naming(path):
             yield temporary
             os.replace(temporary, path)
-        except (OSError, RuntimeError) as error:
-            require_room(path, FULL, error)  # NumPy and HDF5 do not say that the disk is full
-            raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -67,12 +64,12 @@ def written_together(within: Path, files: Iterable[Path], first: Path, last: Pat
     make_folder(last.parent)
     with temporary_folder(last.parent, f"-{last.name}") as temporary:
         try:
-            for folder in {path.parent.relative_to(within) for path in files} - {Path()}:
-                (temporary / folder).mkdir(parents=True, exist_ok=True)
-            yield temporary
-        except (OSError, RuntimeError) as error:
-            require_room(last, FULL, error)
-            if isinstance(error, OSError) and error.filename:
+            with naming(last):
+                for folder in {path.parent.relative_to(within) for path in files} - {Path()}:
+                    (temporary / folder).mkdir(parents=True, exist_ok=True)
+                yield temporary
+        except OSError as error:
+            if error.filename:
                 error.filename = str(error.filename).replace(str(temporary), str(within))  # not of the folder beside
             raise
         made = {within / path.relative_to(temporary): path for path in temporary.rglob("*") if path.is_file()}
@@ -89,13 +86,11 @@ def folder_written_beside(folder: str | Path) -> Iterator[Path]:
     with temporary_folder(folder.parent) as temporary:
         (made := temporary / folder.name).mkdir()
         try:
-            yield made
-            if folder.exists():
-                os.replace(folder, temporary / "before")
-            os.replace(made, folder)
-        except (OSError, RuntimeError) as error:
-            require_room(folder, FULL, error)
-            raise
+            with naming(folder):
+                yield made
+                if folder.exists():
+                    os.replace(folder, temporary / "before")
+                os.replace(made, folder)
         finally:  # a signal may arrive between the two
             if not folder.exists() and (temporary / "before").exists():
                 os.replace(temporary / "before", folder)

@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from planar3d.disk import require_room
+from planar3d.disk import naming
 from planar3d.errors import Planar3DWarning, RunError
 from planar3d.files import make_folder, remove_temporaries, remove_temporaries_of, written_at
 
@@ -196,12 +196,11 @@ def _create(path: Path, holder: Holder) -> bool:
     except (FileExistsError, FileNotFoundError):  # claimed; or its folder was removed a moment ago
         return False
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+        with naming(path), os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(json.dumps(holder._asdict()))
         return True
-    except OSError as error:  # the disk is full
+    except OSError:  # the disk is full
         path.unlink(missing_ok=True)
-        require_room(path, 0, error)
         raise
 
 
