@@ -137,8 +137,7 @@ def interruptible() -> Iterator[None]:
             hook(unraisable)
 
     known = [getattr(signal, name) for name in _ENDING if hasattr(signal, name)]
-    heeded = [number for number in known if signal.getsignal(number) != signal.SIG_IGN]
-    before = {number: signal.signal(number, say_and_leave) for number in heeded}
+    before = {n: signal.signal(n, say_and_leave) for n in known if signal.getsignal(n) != signal.SIG_IGN}
     hook, sys.unraisablehook = sys.unraisablehook, show
     try:
         yield

@@ -1,5 +1,6 @@
 """Figures that depend neither on displays nor on settings of matplotlib."""
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +36,12 @@ def canvas(width: float, height: float) -> "Figure":
 def save(figure: "Figure", path: str | Path) -> Path:
     """Write a figure as PNG, atomically."""
     with written_beside(path) as temporary:
-        # Without matplotlib's version inside, equal pictures are equal files.
-        figure.savefig(temporary, format="png", metadata={"Software": None})
+        temporary.write_bytes(png_of(figure))
     return Path(path)
+
+
+def png_of(figure: "Figure") -> bytes:
+    """A figure as PNG without matplotlib's version inside, so that equal pictures are equal files."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", metadata={"Software": None})
+    return stream.getvalue()

@@ -46,13 +46,13 @@ def learning_curves(histories: Mapping[int, Mapping[str, np.ndarray]], path: str
     for axes in panels.flat:
         axes.set_visible(False)
     for row, (name, label) in enumerate(_CURVES.items()):
-        limits = _limits(name, histories)
         for place, (number, history) in enumerate(sorted(histories.items())):
             band, column = divmod(place, columns)
             axes = panels[2 * band + row, column]
             axes.set_visible(True)
+            if place:
+                axes.sharey(panels[row, 0])
             _draw_curves(axes, name, history)
-            axes.set_ylim(*limits)
             axes.tick_params(labelsize=8, labelleft=column == 0)
             if row == 0:
                 axes.set_title(f"fold {number}", fontsize=10)
@@ -60,6 +60,7 @@ def learning_curves(histories: Mapping[int, Mapping[str, np.ndarray]], path: str
                 axes.set_xlabel("epoch", fontsize=9)
             if column == 0:
                 axes.set_ylabel(label, fontsize=10)
+    panels[1, 0].set_ylim(bottom=-0.03)  # of Dice
     lines = {"training": (_TRAINING, "")}
     if any(
         np.isfinite(history.get(f"val_{name}", math.nan)).any() for history in histories.values() for name in _CURVES
@@ -133,17 +134,6 @@ def _draw_curves(axes: "Axes", name: str, history: Mapping[str, np.ndarray]) -> 
             axes.plot(epochs[best], values[best], "o", color=colour, markersize=5)
     axes.grid(color="#e5e5e5", linewidth=0.8)
     axes.locator_params(axis="x", integer=True, nbins=5)
-
-
-def _limits(name: str, histories: Mapping[int, Mapping[str, np.ndarray]]) -> tuple[float, float]:
-    """Return one range for all folds; Dice starts at 0."""
-    drawn = [values for history in histories.values() for n, values in history.items() if n in (name, f"val_{name}")]
-    values = np.concatenate([[], *drawn])
-    values = values[np.isfinite(values)]
-    low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
-    low = low if name == "loss" else 0.0
-    margin = 0.05 * (high - low) or 0.05
-    return low - margin, high + margin
 
 
 def _draw_boxes(axes: "Axes", values: list[list[float]]) -> None:

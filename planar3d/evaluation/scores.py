@@ -13,6 +13,7 @@ from planar3d.evaluation.lesions import binary_pair, lesion_scores, ratio
 from planar3d.pipeline import in_threads
 from planar3d.scans.geometry import Grid, voxel_axes, voxel_mm3
 from planar3d.scans.head import box_of
+from planar3d.wording import score_text
 
 _POINTS = 2**12  # that a thread looks up at a time
 
@@ -152,7 +153,7 @@ class Summary:
     digits: int = 3
 
     def __str__(self) -> str:
-        text = "–" if math.isnan(self.mean) else f"{self.mean:.{self.digits}f}"
+        text = score_text(self.mean, self.digits)
         if not math.isnan(self.sd):
             text += f" ± {self.sd:.{self.digits}f}"
         return text if self.count == self.total else f"{text} ({self.count} of {self.total})"

@@ -130,7 +130,7 @@ def write_cohort_report(folder: Path, records: Records, failed: Mapping[str, str
 
 
 def _line(file: Path, record: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    report, result = file.parent / record.get("files", {}).get("report", ""), record["result"]
+    report, result = file.parent / record["files"].get("report", ""), record["result"]
     doubts = filter(None, (mask_is_gone(file, record), mask_was_changed(file, record)))
     page = Path(os.path.relpath(report, folder)).as_posix()
     return {

@@ -6,7 +6,7 @@ import numpy as np
 
 from planar3d.disk import require_room
 from planar3d.errors import WeightsError
-from planar3d.evaluation.canvas import default_style
+from planar3d.evaluation.canvas import canvas, default_style, save
 from planar3d.extras import check_study_extra
 from planar3d.files import written_beside
 from planar3d.locks import locked
@@ -72,12 +72,11 @@ def draw_kernels(kernels2d: np.ndarray, path: str | Path) -> None:
 
     Source: Kolarik 2020, eq. 3 and figure 1a.
     """
-    from matplotlib.figure import Figure
-
     kernels2d = kernels2d[..., :_COUNT]
     kernels3d = map_kernel(kernels2d)
     low, high = float(kernels2d.min()), float(kernels2d.max())
-    figure = Figure(figsize=(2.1 * 2 * len(_CHANNELS), 1.5 * _COUNT + 0.8), layout="constrained")
+    figure = canvas(2.1 * 2 * len(_CHANNELS), 1.5 * _COUNT + 0.8)
+    figure.set_layout_engine("constrained")
     before, after = figure.subfigures(1, 2, squeeze=False)[0]
     before.suptitle(f"2D  {kernels2d.shape[0]}×{kernels2d.shape[1]}")
     after.suptitle("planar 3D  " + "×".join(map(str, kernels3d.shape[:3])))
@@ -91,8 +90,7 @@ def draw_kernels(kernels2d: np.ndarray, path: str | Path) -> None:
         axes.set_title(name)
     for kernel, axes in enumerate(flat[:, 0]):
         axes.set_ylabel(f"kernel {kernel}")
-    with written_beside(path) as temporary:
-        figure.savefig(temporary, dpi=110)
+    save(figure, path)
 
 
 def _draw_slab(axes, greys: np.ndarray) -> None:  # type: ignore[no-untyped-def]

@@ -14,7 +14,7 @@ from planar3d.scans.image_files import files_of
 from planar3d.scans.inputs import ScanInput
 from planar3d.scans.nifti import volume_of
 from planar3d.study.record_form import read_record
-from planar3d.transfer.digests import files_sha256, stamp
+from planar3d.transfer.digests import file_sha256, files_sha256, stamp
 from planar3d.wording import printable
 
 RATING = "_rating.json"  # the end of the name of a rating, a small file saved by the page of a scan
@@ -90,8 +90,8 @@ def scan_stamp(item: ScanInput) -> str:
 
 def mask_is_gone(file: Path, record: Mapping[str, Any]) -> str:
     """A sentence if the mask that a record names does not exist, else nothing."""
-    mask = record.get("files", {}).get("mask")
-    return f"{mask} does not exist. Run predict again." if mask and not (file.parent / mask).is_file() else ""
+    mask = record["files"]["mask"]
+    return "" if (file.parent / mask).is_file() else f"{mask} does not exist. Run predict again."
 
 
 def mask_was_changed(file: Path, record: Mapping[str, Any]) -> str:
@@ -99,10 +99,9 @@ def mask_was_changed(file: Path, record: Mapping[str, Any]) -> str:
 
     Only a mask of another time than the record names is read, as in a copy of the folder.
     """
-    known, mask = record["result"].get("mask_sha256"), file.parent / record["files"].get("mask", "")
-    if not (known and mask.is_file()) or record.get("mask_written_ns") == written_at(mask):
-        return ""
-    if files_sha256([mask]) == known:
+    known, mask = record["result"].get("mask_sha256"), file.parent / record["files"]["mask"]
+    is_same = not (known and mask.is_file()) or record.get("mask_written_ns") == written_at(mask)
+    if is_same or file_sha256(mask) == known:
         return ""
     return (
         f"{mask.name} is not the mask that its record describes: it was changed, or predict was killed before it "

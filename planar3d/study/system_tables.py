@@ -62,7 +62,7 @@ def _table(printed: Mapping[str, Any], results: Results, others: Mapping[str, Ta
         if method in tasks:
             rows += _own_rows(printed, tasks[method], results, own)
     data, scored = results.run.data, counted({(scan.fold, scan.scan) for scan in results.scans}, "test scan")
-    whose = "a phantom (not patients)" if results.is_phantom else Path(str(data.get("folder", ""))).name
+    whose = "a phantom (not patients)" if results.is_phantom else Path(data["folder"]).name
     notes = [
         f"Published: {printed['source']}; for {printed['data']}.",
         f"This run: {scored} of {whose}, layout {data.get('layout', 'unknown')}. The cases differ, so a difference in "

@@ -1,6 +1,5 @@
 """Two visits of one patient: which lesions are new, enlarging, shrinking, gone or stable."""
 
-import io
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from scipy import ndimage, sparse
 from scipy.sparse.csgraph import connected_components
 
 from planar3d.errors import RunError
-from planar3d.evaluation.canvas import canvas, default_style
+from planar3d.evaluation.canvas import canvas, default_style, png_of
 from planar3d.evaluation.figures import grey_window
 from planar3d.evaluation.lesion_table import lesion_labels, lesion_table
 from planar3d.evaluation.quality import QualityWarning
@@ -222,9 +221,7 @@ def _picture(visits: Sequence[tuple[Scan, Scan, np.ndarray]], plane: np.ndarray)
         if lesion.max() > 0.5:
             axes.contour(lesion > 0.5, [0.5], colors=_COLOUR, linewidths=0.9)
         axes.set_axis_off()
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", metadata={"Software": None})
-    return picture_url(stream.getvalue())
+    return picture_url(png_of(figure))
 
 
 def _sampled(scan: Scan, way: np.ndarray, plane: np.ndarray, order: int, beyond: float) -> np.ndarray:

@@ -86,7 +86,7 @@ def test_a_rating_is_found_also_if_browsers_replace_characters_of_the_scan_s_nam
 
 def test_a_scan_without_a_report_is_listed_without_a_link(page, mask, tmp_path):
     gone = record_of(mask, "b") | {"files": {"mask": "b_mask.nii.gz", "report": "../c_report.html"}}
-    records = {"a.json": record_of(mask, "a") | {"files": {}}, "b.json": gone}
+    records = {"a.json": record_of(mask, "a") | {"files": {"mask": "a_mask.nii.gz"}}, "b.json": gone}
     assert "href" in page(records)
     (tmp_path / "c_report.html").unlink()
     path = write_cohort_report(tmp_path / "out", [(tmp_path / "out" / file, one) for file, one in records.items()], {})
