@@ -179,13 +179,12 @@ def compare(
     check_study_extra()
     scans = [read_scan(path, assume_affine) for path in (baseline, followup)]
     comparison_files(out, *scans)  # before long work
-    if model is None:
-        assert masks is not None
+    if masks:
         found = [read_mask(path, scan, assume_affine) for path, scan in zip(masks, scans, strict=True)]
     else:
         from planar3d.inference.segmenter import Segmenter, segment_case
 
-        segmenter = Segmenter(open_models(model, recipe, settings))
+        segmenter = Segmenter(open_models(str(model), recipe, settings))
         if len(segmenter.recipes[0].targets.names) > 1:
             raise RecipeError("compare takes one target, but the model has several. Give masks of one with --masks.")
         found = [segment_case(scan, segmenter) for scan in scans]

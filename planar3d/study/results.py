@@ -88,14 +88,14 @@ class Results:
             )
         notes += shared_patients(self.run.folds, self.run.patients)
         scored = {(scan.fold, scan.scan, scan.grid, scan.target) for scan in self.scans}
-        folds = list(enumerate(self.run.folds, start=1))
-        for number, _ in folds:
+        numbers = range(1, len(self.run.folds) + 1)
+        for number in numbers:
             if other := _other_versions(self.run.fold(number), self.environment):
                 notes.append(f"Fold {number} was trained with other versions than environment.json has: {other}.")
-        if absent := [number for number, _ in folds if number not in {scan.fold for scan in self.scans}]:
+        if absent := sorted({*numbers} - {scan.fold for scan in self.scans}):
             which = ", ".join(f"fold {number}" for number in absent)
-            notes.append(f"Missing: {which} of {len(folds)}. The tables cover the others.")
-        for number in (number for number, _ in folds if number not in absent):
+            notes.append(f"Missing: {which} of {len(numbers)}. The tables cover the others.")
+        for number in sorted({*numbers} - {*absent}):
             if lacks := [each for each in expected_scores(self.run, number) if (number, *each) not in scored]:
                 named = listed(f"{scan} ({target}, {grid} grid)" for scan, grid, target in lacks)
                 notes.append(f"Fold {number} lacks the scores of {named}. Run the cross-validation again to score it.")

@@ -1,16 +1,17 @@
 """Tables of means and standard deviations, as CSV and Markdown."""
 
-import csv
-import io
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from planar3d.evaluation.challenges import ALL_MEASURES
 from planar3d.evaluation.published import CENTERS
 from planar3d.evaluation.scores import Summary
 
 MISSING = Summary(math.nan)
+# Of a cell: its meaning, mean, standard deviation and what it is over, number of values and total.
+CSV_COLUMNS = ("row", "kind", "measure", "grid", "column", "mean", "sd", "sd_over", "values", "of")
 OVER_SCANS = "± is the sample standard deviation (n − 1) over scans."
 
 
@@ -65,23 +66,16 @@ class Table:
         lines += [_markdown_line(line) for line in self.lines]
         return "\n".join([*lines, "", *(f"- {note}" for note in self.notes), ""])
 
-    def to_csv(self) -> str:
-        """Return one line per cell: meaning, mean, standard deviation and what it is over, number of values and total.
-
-        A mean without defined values is empty.
-        """
-        stream = io.StringIO()
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(("row", "kind", "measure", "grid", "column", "mean", "sd", "sd_over", "values", "of"))
+    def records(self) -> Iterator[dict[str, Any]]:
+        """Yield a row of the CSV file, with `CSV_COLUMNS`, for each cell with values; an undefined mean is absent."""
         for row in self.rows:
             for column in self.columns:
                 cell = row.cells.get(column, MISSING)
                 if cell.total or not math.isnan(cell.mean):
-                    counts = (cell.count, cell.total) if cell.total else ("", "")
-                    mean, sd = ("" if math.isnan(value) else value for value in (cell.mean, cell.sd))
                     what = (row.label, row.kind, row.measure, row.grid, column)
-                    writer.writerow((*what, mean, sd, row.over, *counts))
-        return stream.getvalue()
+                    figures = (cell.mean, cell.sd, row.over, *((cell.count, cell.total) if cell.total else ()))
+                    found = zip(CSV_COLUMNS, (*what, *figures), strict=False)
+                    yield {name: value for name, value in found if value == value}  # without nan
 
 
 def heading(column: str) -> str:

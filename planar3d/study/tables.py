@@ -8,11 +8,11 @@ from planar3d.evaluation import published
 from planar3d.evaluation.challenges import ALL_MEASURES
 from planar3d.evaluation.published import ALL, CENTERS
 from planar3d.evaluation.scores import MEASURES, Summary, summarize
-from planar3d.files import write_text
+from planar3d.files import write_csv, write_text
 from planar3d.study.ejection import ejection_table
 from planar3d.study.results import GRIDS, Results, ScanScores
 from planar3d.study.system_tables import system_tables
-from planar3d.study.table_format import MISSING, OVER_SCANS, Row, Table, heading
+from planar3d.study.table_format import CSV_COLUMNS, MISSING, OVER_SCANS, Row, Table, heading
 
 # Tables over several cases, by the set of measures.
 _BESIDES: dict[str, Callable[[Results], Table]] = {"camus": ejection_table}
@@ -106,7 +106,7 @@ def all_tables(results: Results) -> list[Table]:
 def write_tables(tables: Iterable[Table], folder: str | Path) -> None:
     """Write each table as `<name>.csv` and `<name>.md` into a folder."""
     for table in tables:
-        write_text(Path(folder) / f"{table.name}.csv", table.to_csv())
+        write_csv(Path(folder) / f"{table.name}.csv", CSV_COLUMNS, table.records())
         write_text(Path(folder) / f"{table.name}.md", table.to_markdown())
 
 

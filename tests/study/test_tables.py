@@ -1,5 +1,3 @@
-import csv
-import io
 import shutil
 import statistics
 
@@ -9,7 +7,15 @@ from planar3d.evaluation.published import ALL, CENTERS, FOLD_1_SCANS
 from planar3d.evaluation.scores import MEASURES
 from planar3d.files import read_rows, write_csv
 from planar3d.study.results import GRIDS, read_results
-from planar3d.study.tables import all_tables, measures_table, print_tables, side_by_side, table_2, table_3
+from planar3d.study.tables import (
+    all_tables,
+    measures_table,
+    print_tables,
+    side_by_side,
+    table_2,
+    table_3,
+    write_tables,
+)
 
 
 def row(table, label):
@@ -111,9 +117,10 @@ def test_all_measures_are_summarized_on_both_grids(make_run):
     assert volumes[1] == pytest.approx(2 * volumes[0])
 
 
-def test_csv_holds_every_cell_at_full_precision(make_run):
+def test_csv_holds_every_cell_at_full_precision(make_run, tmp_path):
     for table in all_tables(read_results(make_run())):
-        rows = list(csv.DictReader(io.StringIO(table.to_csv())))
+        write_tables([table], tmp_path)
+        rows = read_rows(tmp_path / f"{table.name}.csv")
         cells = {(r["row"], r["column"]): float(r["mean"]) for r in rows}
         assert cells == {(r.label, column): r.cells[column].mean for r in table.rows for column in r.cells}
 
@@ -165,7 +172,7 @@ def _rewrite(run, **changes):
     write_csv(path, list(rows[0]), [row | changes for row in rows])
 
 
-def test_a_scan_without_a_score_is_counted_named_and_kept_in_the_csv(make_run, capsys):
+def test_a_scan_without_a_score_is_counted_named_and_kept_in_the_csv(make_run, tmp_path, capsys):
     run = make_run()
     _rewrite(run, sensitivity="nan", assd_mm="")
     results = read_results(run)
@@ -177,6 +184,10 @@ def test_a_scan_without_a_score_is_counted_named_and_kept_in_the_csv(make_run, c
         assert not any("Dice is undefined" in note for note in table.notes)
     print_tables(results)
     assert "Sensitivity is undefined (0/0)" in capsys.readouterr().out
-    lines = csv.DictReader(io.StringIO(table_2(results).to_csv()))
-    folds_1 = [r for r in lines if r["row"] == "Sensitivity, fold 1, 256³ grid" and r["column"] == ALL]
+    write_tables([table_2(results)], tmp_path)
+    folds_1 = [
+        r
+        for r in read_rows(tmp_path / "table2.csv")
+        if r["row"] == "Sensitivity, fold 1, 256³ grid" and r["column"] == ALL
+    ]
     assert [(r["mean"], r["values"], r["of"]) for r in folds_1] == [("", "0", "3")]
