@@ -24,7 +24,7 @@ from planar3d.study.cluster import check_cluster, run_tasks
 from planar3d.study.cohort_folder import CohortFolder
 from planar3d.study.cohort_report import LESIONS, PAGE, SCANS, write_cohort_report, write_cohort_tables
 from planar3d.study.cohort_task import CohortTask
-from planar3d.study.records import is_own, refuse_other
+from planar3d.study.records import is_own, refuse_other, scan_sha256
 from planar3d.study.run_folder import is_run
 from planar3d.study.segmented import Request, describe_models
 from planar3d.wording import counted, is_or_are
@@ -146,6 +146,12 @@ def _finish(task: CohortTask) -> None:
         return
     with folder.alone(notify):
         standing, records = folder.read()
+        unlike = {task.items[item].record: item for item in task.items if item.path in task.failed}
+        for scan, item in ((record["scan"], unlike[file]) for file, record in records if file in unlike):
+            place = os.path.abspath(item.path)
+            with suppress(ScanError):  # without its file
+                if scan.get("path") != place and scan.get("sha256") == scan_sha256(item):
+                    scan["path"] = place  # to which it was moved
         failed = standing.failed | {os.path.abspath(path): why for path, why in task.failed.items()}
         write_cohort_tables(folder.path, records, failed)
         if task.request.report or is_own(page):  # which would be out of date

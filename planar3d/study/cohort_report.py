@@ -72,7 +72,7 @@ def _row(file: Path, record: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         "scan": record["scan"]["name"],
         "state": "no mask" if mask_is_gone(file, record) else "mask changed" if changed else "done",
         **{name: result[name] for name in _FIGURES.values()},
-        **{f"{name}_ml": volume for name, volume in result.get("targets_ml", {}).items()},
+        **{f"{name}_ml": volume for name, volume in _volumes(result).items()},
         "warnings": " ".join(filter(None, [changed, *(warning["sentence"] for warning in record["warnings"])])),
         "rating": read_rating(file, record),
         "model": model["name"],
@@ -81,6 +81,12 @@ def _row(file: Path, record: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         "mask": Path(os.path.relpath(file.parent / record["files"]["mask"], folder)).as_posix(),
         "path": record["scan"].get("path", ""),
     }
+
+
+def _volumes(result: Mapping[str, Any]) -> dict[str, float]:
+    """The volume of each target by the name of its column, marked if a total or a region has the same."""
+    taken = {"volume", "largest", UNKNOWN, *REGIONS}
+    return {f"target_{name}" if name in taken else name: ml for name, ml in result.get("targets_ml", {}).items()}
 
 
 def _by_region(record: Mapping[str, Any]) -> dict[str, float]:
@@ -137,7 +143,7 @@ def _line(file: Path, record: Mapping[str, Any], folder: Path) -> dict[str, Any]
         "name": record["scan"]["name"],
         # Quoted, so that no file name is read as a scheme or a query.
         "link": quote(page, errors="surrogateescape") if report.is_file() else None,
-        "figures": {f"{name} [ml]": volume for name, volume in result.get("targets_ml", {}).items()}
+        "figures": {f"{name} [ml]": volume for name, volume in _volumes(result).items()}
         or {column: result[key] for column, key in _FIGURES.items()},
         "spacing": " × ".join(f"{mm:.3g}" for mm in record["scan"].get("spacing_mm", [])),
         "warnings": [*doubts, *(warning["sentence"] for warning in record["warnings"])],

@@ -1,5 +1,6 @@
 """Many scans get names of their own, are reported in their order, and give the masks that each gives alone."""
 
+import csv
 import importlib.util
 import io
 import json
@@ -603,3 +604,20 @@ def test_a_scan_that_the_system_cannot_read_fails_alone_also_if_it_has_a_mask(sc
     assert [record["scan"]["path"] for record in cohort.records] == [str(other)]
     for path in (closed, done):
         assert cohort.failed[path].startswith(f"{path} cannot be read (Permission denied). Check its permissions")
+
+
+def test_a_scan_that_was_moved_and_whose_mask_was_changed_has_one_row(scans, model, tmp_path):
+    first, second = tmp_path / "first_FLAIR.nii.gz", tmp_path / "second_FLAIR.nii.gz"
+    for scan, path in zip(scans, (first, second), strict=False):
+        shutil.copy(scan, path)
+    segment_all([first, second], model, tmp_path / "masks", PLAIN, str)
+    (tmp_path / "moved").mkdir()
+    moved = first.rename(tmp_path / "moved" / first.name)
+    shutil.copy(tmp_path / "masks/second_FLAIR_mask.nii.gz", tmp_path / "masks/first_FLAIR_mask.nii.gz")
+    assert list(segment_all([moved, second], model, tmp_path / "masks", PLAIN, str).failed) == [moved]
+    rows = list(csv.DictReader((tmp_path / "masks/scans.csv").read_text().splitlines()))
+    assert [(row["scan"], row["state"], row["path"]) for row in rows] == [
+        ("first_FLAIR", "mask changed", str(moved)),
+        ("second_FLAIR", "done", str(second)),
+    ]
+    assert "was changed after it was written" in rows[0]["failure"]

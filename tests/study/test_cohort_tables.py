@@ -67,6 +67,21 @@ def test_a_volume_is_zero_where_a_scan_has_no_lesion_in_a_region_and_empty_where
     assert {name: row.get(name, "") for name in volumes} == volumes
 
 
+def test_a_target_with_the_name_of_another_column_has_its_own(folder):
+    record = read_json(folder.path / "sub-1/b.json")
+    record["result"]["targets_ml"] = {"volume": 4.5, "largest": 0.5, "deep": 0.25}
+    write_json(folder.path / "sub-1/b.json", record)
+    write_cohort_tables(folder.path, folder.read()[1], {})
+    a, b = _rows(folder.path / "scans.csv")
+    assert [float(b[name]) for name in ("volume_ml", "largest_ml")] == [
+        record["result"][n] for n in ("volume_ml", "largest_ml")
+    ]
+    assert [b[f"target_{name}_ml"] for name in ("volume", "largest", "deep")] == ["4.5", "0.5", "0.25"]
+    assert b["deep_ml"] == "" != a["deep_ml"]
+    page = write_cohort_report(folder.path, folder.read()[1], {}).read_text()
+    assert "scans by target_volume volume in ml" in page
+
+
 def test_a_mask_that_was_changed_after_its_record_is_told_in_table_and_report(folder):
     record, mask = folder.path / "a.json", folder.path / "a_mask.nii.gz"
     mask.write_text("corrected by hand")
