@@ -89,7 +89,7 @@ def _up(parts: list[Any], filters: int, up_filters: int, name: str) -> Any:
     )(x)
 
 
-ALBUNET = Architecture(
+ALBUNET: Architecture = Architecture(
     AlbuNet,
     partial(own_arguments, outputs="classes"),
     lambda arguments: DIVISORS,

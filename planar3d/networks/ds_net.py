@@ -130,7 +130,7 @@ def _of_depth(x: Any, depth: int, name: str) -> Any:
     return layers.ZeroPadding3D((halves(-surplus), (0, 0), (0, 0)), name=f"{name}_pad")(x) if surplus else x
 
 
-DS_NET = Architecture(
+DS_NET: Architecture = Architecture(
     DSNet,
     own_arguments,
     lambda arguments: _DIVISORS,

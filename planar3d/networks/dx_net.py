@@ -75,7 +75,7 @@ def DXNet(
     return with_weights(keras.Model(inputs, x, name=name), weights)
 
 
-DX_NET = Architecture(
+DX_NET: Architecture = Architecture(
     DXNet,
     own_arguments,
     lambda arguments: _DIVISORS,

@@ -121,7 +121,7 @@ def _divisors(arguments: Any) -> tuple[int, int, int]:
     return SLICES * prod(arguments["factors"]), 32, 32
 
 
-EFFICIENT_EMBEDDING = Architecture(
+EFFICIENT_EMBEDDING: Architecture = Architecture(
     EfficientEmbedding,
     own_arguments,
     _divisors,

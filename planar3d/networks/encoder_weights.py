@@ -126,7 +126,7 @@ def _vgg16_origin(weights: str) -> str:
     return f"{identify(read_arrays(_file_of(weights)))}, {weights}"
 
 
-VGG16_SOURCE = WeightSource(
+VGG16_SOURCE: WeightSource = WeightSource(
     "VGG-16, Simonyan and Zisserman 2015, Visual Geometry Group, University of Oxford; ImageNet weights as distributed "
     "with Keras (CC BY 4.0)",
     _vgg16_origin,

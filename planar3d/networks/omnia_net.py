@@ -95,7 +95,7 @@ def _fill(flat: keras.Model, encoder: str, weights: EncoderWeights, stem: str, o
     first.assign(fitted(kernel, first.shape[2]) if stem == "fitted" else keras.random.normal(first.shape))
 
 
-OMNIA_NET = Architecture(
+OMNIA_NET: Architecture = Architecture(
     OmniaNet,
     partial(own_arguments, outputs="classes"),
     lambda arguments: DIVISORS,

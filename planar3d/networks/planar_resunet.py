@@ -205,7 +205,7 @@ def _told(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
     return told
 
 
-PLANAR_RESUNET = Architecture(
+PLANAR_RESUNET: Architecture = Architecture(
     PlanarResUNet,
     _arguments,
     lambda arguments: ENCODERS[arguments["encoder"]].divisors,
