@@ -6,7 +6,6 @@ tried on the whole one.
 """
 
 from dataclasses import replace
-from functools import partial
 
 import keras
 
@@ -29,8 +28,8 @@ def narrow_vgg16(input_shape: InputShape, weights: EncoderWeights, matched: bool
             x = mapping.convolution(8, (3, 3), padding="same", activation="relu", name=name)(x)
         skips.append(x)
         x = vgg16_pool(x, number)
-    fill = partial(fill_encoder, weights=weights, mapping=mapping)
-    return Levels(inputs, skips, x, [(2, 2, 2)] * LEVELS, first_kernel=2, fill=fill)
+    fill_encoder(keras.Model(inputs, x), weights, mapping)
+    return Levels(inputs, skips, x, [(2, 2, 2)] * LEVELS, first_kernel=2)
 
 
 FEATURES = dict(list(ENCODERS["vgg16"].feature_levels.items())[:LEVELS])

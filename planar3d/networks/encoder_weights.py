@@ -72,8 +72,7 @@ def _fill(network: keras.Model, arrays: Arrays, weights: Any, encoder: str, mapp
     """Load an encoder's weights, under Keras' names, or torch's with either order of axes; `weights` is for errors."""
     names, channels = torch_names(encoder), network.input_shape[-1]
     prefix = prefix_of(arrays, names)
-    others = {layer.name for layer in network.layers} - {*names.values()}  # such as a decoder's, of a trained network
-    arrays = {name.removeprefix(prefix): array for name, array in arrays.items() if _layer(name) not in others}
+    arrays = {name.removeprefix(prefix): array for name, array in arrays.items()}
     reasons = []
     for layout in ("torch", "keras"):  # of arrays under torch's names; others stay as they are
         try:

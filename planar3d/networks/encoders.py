@@ -43,8 +43,6 @@ class Levels(NamedTuple):
     coarsest: Any  # its features below the last skip
     ups: list[tuple[int, int, int]]  # upsampling factors of the three axes for each level of a decoder, coarsest first
     first_kernel: int = 3  # depth of the decoder's kernels at the coarsest level
-    # Loads further weights into the whole network by name.
-    fill: Callable[[keras.Model], None] = lambda network: None
 
 
 @dataclass(frozen=True)
@@ -68,14 +66,12 @@ def _vgg16(input_shape: InputShape, weights: EncoderWeights, matched: bool, mapp
     for number in (1, 2, 3, 4):
         skips.append(vgg16_convolutions(x, number, mapping))
         x = vgg16_pool(skips[-1], number)
-
-    def fill(network: keras.Model) -> None:
-        fill_encoder(network, weights, mapping)
-        if matched:
-            match_input_range([network.get_layer(name) for name in encoder_layer_names(4)], input_scale(weights))
-
+    encoder = keras.Model(inputs, x)
+    fill_encoder(encoder, weights, mapping)
+    if matched:
+        match_input_range([encoder.get_layer(name) for name in encoder_layer_names(4)], input_scale(weights))
     # The coarsest level has two slices for a window of sixteen.
-    return Levels(inputs, skips, x, [(2, 2, 2)] * 4, first_kernel=2, fill=fill)
+    return Levels(inputs, skips, x, [(2, 2, 2)] * 4, first_kernel=2)
 
 
 def match_input_range(convolutions: Iterable[Any], scale: float = INPUT_SCALE) -> None:

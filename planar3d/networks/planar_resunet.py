@@ -111,9 +111,7 @@ def PlanarResUNet(
     for level, (filters, skip, up, depth) in enumerate(above, start=_FIRST_LEVEL):
         x = dilated_residual_level(x, skip, filters, level, (depth, 3, 3), up)
     x = output_layer(outputs, 1, activation, name=HEAD)(x)
-    network = keras.Model(levels.inputs, x, name=name)
-    levels.fill(network)
-    return with_weights(network, weights)
+    return with_weights(keras.Model(levels.inputs, x, name=name), weights)
 
 
 def dilated_residual_level(
