@@ -103,7 +103,7 @@ MappingChoice = Spelled | Mapping[str, Spelled] | Callable[[Any], Spelled]
 
 
 def mappings_of(
-    kernels: Mapping[str, Any], others: Sequence[str], choice: MappingChoice, given: Mapping[str, Any]
+    kernels: Mapping[str, Any], choice: MappingChoice, given: Mapping[str, Any]
 ) -> dict[str, KernelMapping]:
     """The mapping of each layer's kernel, by the layer's name, nested ones as `model/layer`.
 
@@ -111,7 +111,7 @@ def mappings_of(
     mappings by name. A `ConversionError` tells what does not fit a kernel or has no effect.
     """
     if isinstance(choice, Mapping):
-        _check_patterns(choice, list(kernels), others)
+        _check_patterns(choice, list(kernels))
     elif not callable(choice):
         _made("mapping", choice, given)
     chosen = {name: _chosen(name, layer, choice) for name, layer in kernels.items()}
@@ -149,25 +149,19 @@ def _made(where: str, chosen: Any, given: Mapping[str, Any]) -> KernelMapping:
     return KernelMapping(chosen, **{field: given[field] for field, (_, names) in _TAKEN_BY.items() if chosen in names})
 
 
-def _check_patterns(choice: Mapping[str, Spelled], kernels: Sequence[str], others: Sequence[str]) -> None:
+def _check_patterns(choice: Mapping[str, Spelled], kernels: Sequence[str]) -> None:
     """Refuse patterns without effect, which are mistyped or in the wrong order; only `"*"` may match no layer."""
     for pattern in choice:
         if not isinstance(pattern, str):
             raise ConversionError(f"mapping: {pattern!r} is not a layer name or pattern, such as 'block1_*'.")
     used = {_first_fit(choice, name) for name in kernels}
     for pattern in choice:
-        if pattern in used or set(pattern) == {"*"}:
-            continue
-        start = f"mapping: the pattern {pattern!r}"
-        if taken := [name for name in kernels if _fits(name, pattern)]:
+        if pattern not in used and set(pattern) != {"*"}:
+            near = get_close_matches(pattern.strip("*"), kernels, cutoff=0.4) or kernels
             raise ConversionError(
-                f"{start} is never reached: {_first_fit(choice, taken[0])!r} before it matches {listed(taken)}. The "
-                "first matching pattern applies; move it to the front."
+                f"mapping: the pattern {pattern!r} has no effect: it matches no layer with a kernel that an earlier "
+                f"pattern leaves, such as {listed(near)}. Correct it, or move it to the front."
             )
-        if bare := [name for name in others if _fits(name, pattern)]:
-            raise ConversionError(f"{start} matches only layers without a mapped kernel: {listed(bare)}.")
-        near = get_close_matches(pattern.strip("*"), kernels, cutoff=0.4) or kernels
-        raise ConversionError(f"{start} matches no layer; there are: {listed(near)}.")
 
 
 def _first_fit(choice: Mapping[str, Spelled], name: str) -> str | None:

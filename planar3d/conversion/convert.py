@@ -109,11 +109,10 @@ def convert(
     _check_types(counterparts, {type(operation) for _, operation in uses})
     times = Counter(id(operation) for _, operation in uses)
     factors, reduced = depth_factors(network, depth_pooling)
-    others = [n for n, _ in uses if n not in kernels]
     walk = GraphWalk(
         depth_axis=depth_axis,
         whole_volume=global_pooling == "volume",
-        mappings=mappings_of(kernels, others, mapping, {"depth": kernel_depth, "tap": tap, "alpha": alpha}),
+        mappings=mappings_of(kernels, mapping, {"depth": kernel_depth, "tap": tap, "alpha": alpha}),
         factors=factors,
         reduced=reduced,
         counterparts=counterparts,

@@ -23,7 +23,6 @@ from planar3d.networks.planar_resunet import PLANAR_RESUNET
 from planar3d.recipes import Recipe
 from planar3d.scans.tiles import HEAD_STEP
 from planar3d.sections import check_choice
-from planar3d.transfer.digests import VGG16
 from planar3d.transfer.metadata import mapping_in
 from planar3d.transfer.weight_places import places_of, unnumbered
 from planar3d.wording import counted, listed
@@ -207,31 +206,17 @@ def refuse_misfit(network: keras.Model, arrays: Mapping[str, np.ndarray], path: 
     wanted, layers = ({name.rpartition("/")[0] for name in each} for each in (names, arrays))
     if layers == wanted:
         return
-    kernels = {name.removesuffix("/kernel"): array for name, array in arrays.items() if name.endswith("/kernel")}
-    dense = sorted(layer for layer, kernel in kernels.items() if kernel.ndim == 2)
-    if layers <= VGG16.kernel_shapes.keys():
-        found = (
-            f"has only an encoder ({listed(sorted(layers))}); a trained {network.name} with its decoder is needed. "
-            "Train one that starts from this encoder (--set encoder_weights=FILE), or name another file."
+    lacking, others = listed(sorted(wanted - layers)), listed(sorted(layers - wanted))
+    if unnumbered(layers) == unnumbered(wanted):
+        raise WeightsError(
+            f"{path} has {others} where {network.name} has {lacking}: Keras numbers layers without a name anew in each "
+            "network. Give each layer with weights a name, also in wrappers and nested networks, and train again."
         )
-    elif dense:
-        found = (
-            f"has a classification network (with the dense layers {listed(dense)}); a trained {network.name} is "
-            "needed. Its convolutions can initialize one (--set encoder_weights=FILE)."
-        )
-    elif unnumbered(layers) == unnumbered(wanted):
-        found = (
-            f"has {listed(sorted(layers - wanted))} where {network.name} has {listed(sorted(wanted - layers))}: Keras "
-            "numbers layers without a name anew in each network. Give each layer with weights a name, also in wrappers "
-            "and nested networks, and train again."
-        )
-    else:
-        found = (
-            f"has another network: of the {counted(wanted, 'layer')} of {network.name} it lacks "
-            f"{listed(sorted(wanted - layers))}; it has others: {listed(sorted(layers - wanted))}. Name a file trained "
-            f"by planar3d{_OTHERS}"
-        )
-    raise WeightsError(f"{path} {found}")
+    raise WeightsError(
+        f"{path} has another network: of the {counted(wanted, 'layer')} of {network.name} it lacks {lacking}; it has "
+        f"others: {others}. Train one that starts from its encoder (--set encoder_weights=FILE), or name a file "
+        f"trained by planar3d{_OTHERS}"
+    )
 
 
 def _text(value: Any) -> str:

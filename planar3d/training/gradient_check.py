@@ -13,7 +13,7 @@ from planar3d.progress import Notify
 from planar3d.recipes import Recipe
 from planar3d.training.backends import layer_gradients, on_gpu
 from planar3d.training.precision import NO_BF16, PRECISIONS, computed_precision, flat_layers
-from planar3d.wording import counted, is_or_are
+from planar3d.wording import counted
 
 TOLERANCE = 0.01  # largest relative error of a gradient for bf16; NaN exceeds it
 
@@ -27,19 +27,12 @@ class GradientCheck:
     kept_float32: tuple[str, ...] = ()  # names of the layers switched to float32
 
     def __str__(self) -> str:
-        compared, kept = len(self.errors), len(self.kept_float32)
-        if not compared:
+        if not self.errors:
             return "No bf16 gradients are compared with float32: only those of trained layers on a CPU can be wrong."
-        if kept == compared:
-            return (
-                f"bf16 gradients agree with float32 in none of {counted(compared, 'layer')}; all are kept in float32."
-            )
-        worst = max(max(pair) for name, pair in self.errors.items() if name not in self.kept_float32)
-        sentence = f"bf16 gradients agree with float32 within {worst:.1%}".replace("%", " %")
-        if not kept:
-            return f"{sentence} in {'all ' * (compared > 1)}{counted(compared, 'layer')}."
-        names = ", ".join(self.kept_float32)
-        return f"{sentence} in {compared - kept} of {compared} layers; {names} {is_or_are(kept)} kept in float32."
+        agreeing = [max(pair) for name, pair in self.errors.items() if name not in self.kept_float32]
+        within = f" within {100 * max(agreeing):.1f} %" if agreeing else ""
+        kept = f"; kept in float32: {', '.join(self.kept_float32)}" if self.kept_float32 else ""
+        return f"bf16 gradients agree with float32{within} in {len(agreeing)} of {counted(self.errors, 'layer')}{kept}."
 
 
 def guard_precision(network: keras.Model, recipe: Recipe, windows: int, notify: Notify) -> None:

@@ -45,11 +45,8 @@ def known_files() -> dict[str, KnownFile]:
 
 def recognize(path: str | os.PathLike[str], sha256: str) -> KnownFile | None:
     """The known file with this content and SHA-256, whatever its name; None for a file of unknown origin."""
-
-    def known_as(digest: str) -> KnownFile | None:
-        return next((known for known in known_files().values() if digest.startswith(known.digest)), None)
-
-    return known_as(f"sha256:{sha256}") or known_as(f"md5:{file_digest(path, 'md5')}")
+    digests = f"sha256:{sha256}", f"md5:{file_digest(path, 'md5')}"
+    return next((known for known in known_files().values() if any(d.startswith(known.digest) for d in digests)), None)
 
 
 def fetch_known(name: str, folder: str | os.PathLike[str] | None = None) -> Path:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from planar3d.sections import check_choice
+from planar3d.sections import check_choice, whole
 
 Tap = int | str
 
@@ -47,15 +47,14 @@ def map_kernel(
     if k2.ndim != 4 or not np.issubdtype(k2.dtype, np.floating):
         raise ValueError(f"A 2D kernel is (kh, kw, cin, cout) in floating point; got {k2.shape} of {k2.dtype}.")
     check_choice("mapping", mapping, MAPPINGS, ValueError)
-    if not isinstance(depth, int | np.integer) or depth < 1:
-        raise ValueError(f"depth={depth!r}: the number of taps must be a whole number, 1 or more.")
+    depth = whole("depth", depth, 1, ValueError)
     if not isinstance(axis, int | np.integer) or axis not in (0, 1, 2):
         raise ValueError(f"axis={axis!r}: the new axis must be 0 (before rows), 1 (before columns) or 2 (after them).")
     if tap != "center" and mapping != "zero":
         raise ValueError(f"tap={tap!r} belongs to mapping='zero', not to {mapping!r}.")
     if alpha is not None and mapping != "scale":
         raise ValueError(f"alpha belongs to mapping='scale', not to {mapping!r}.")
-    factors = MAPPINGS[mapping](int(depth), tap, alpha).astype(k2.dtype)
+    factors = MAPPINGS[mapping](depth, tap, alpha).astype(k2.dtype)
     return np.stack([factor * k2 for factor in factors], axis)
 
 

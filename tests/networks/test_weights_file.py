@@ -272,8 +272,8 @@ def another():
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda: PlanarVGG16((16, 32, 32, 3), weights=None), "has only an encoder"),
-        (classifier, "has a classification network"),
+        (lambda: PlanarVGG16((16, 32, 32, 3), weights=None), "has another network: .*starts from its encoder"),
+        (classifier, "has another network: .*others: conv2d"),
         (another, "has another network"),
         (lambda: recipe_network(RECIPE.changed(bridge_filters=6)), "trained with bridge_filters=6"),
         (lambda: recipe_network(RECIPE.changed(decoder_filters=(4, 5))), "trained with decoder_filters=4,5"),

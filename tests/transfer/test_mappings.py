@@ -78,7 +78,7 @@ def test_the_dtype_stays(mapping, dtype):
     [
         ({"mapping": "cubic"}, "'planar', 'zero', 'average', 'scale', 'repeat'"),
         ({"depth": 3}, "'zero', 'average', 'scale', 'repeat'"),
-        ({"mapping": "average", "depth": 0}, "1 or more"),
+        ({"mapping": "average", "depth": 0}, "at least 1 is needed"),
         ({"mapping": "average", "depth": 1.5}, "whole number"),
         ({"axis": 3}, "0 .*1 .*2"),
         ({"mapping": "zero", "depth": 3, "tap": 3}, "from 0 to 2"),
