@@ -128,7 +128,7 @@ def check_choice(name: str, value: Any, choices: Iterable[Any], error: type[Exce
 def whole(name: str, value: Any, least: int, error: type[Exception] = RecipeError) -> int:
     """The whole number of an argument, of Python or NumPy; an error if it is none, or less than the least."""
     with suppress(TypeError):
-        if (number := operator.index(value)) >= least:
+        if not isinstance(value, bool) and (number := operator.index(value)) >= least:
             return number
     raise error(f"{name}={value!r}: a whole number of at least {least} is needed.")
 

@@ -11,7 +11,7 @@ from keras import layers
 
 from planar3d.conversion.acs import VARIANTS, ACSConv3D
 from planar3d.errors import ConversionError
-from planar3d.sections import check_choice
+from planar3d.sections import check_choice, whole
 from planar3d.transfer.mappings import MAPPINGS, Tap, map_kernel
 from planar3d.wording import listed
 
@@ -21,12 +21,6 @@ _TAKEN_BY = {
     "tap": ("tap", ["zero"]),
     "alpha": ("alpha", ["scale"]),
 }
-
-
-def is_whole(value: Any) -> bool:
-    """Whether a value is a whole number from 1, or None."""
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    return value is None or (whole and value >= 1)
 
 
 def _is_set(value: Any) -> bool:
@@ -52,8 +46,8 @@ class KernelMapping:
 
     def __post_init__(self) -> None:
         check_choice("mapping", self.name, (*MAPPINGS, *VARIANTS), ConversionError)
-        if not is_whole(self.depth):
-            raise ConversionError(f"depth={self.depth!r} of a mapping: a positive whole number is needed, or None.")
+        if self.depth is not None:
+            whole("depth of a mapping", self.depth, 1, ConversionError)
         for field in ("tap", "alpha"):
             value, (_, names) = getattr(self, field), _TAKEN_BY[field]
             if _is_set(value) and self.name not in names:

@@ -6,9 +6,8 @@ from reprlib import repr as repr_of
 from typing import Any
 
 import keras
-import numpy as np
 
-from planar3d.conversion.choices import MappingChoice, is_whole, mappings_of
+from planar3d.conversion.choices import MappingChoice, mappings_of
 from planar3d.conversion.convolutions import RULES as CONVOLUTIONS, padded_twice
 from planar3d.conversion.graph_walk import Counterparts, GraphWalk, input_in_3d
 from planar3d.conversion.place import DepthAxis
@@ -16,6 +15,7 @@ from planar3d.conversion.resolution import depth_factors, uses_in
 from planar3d.conversion.transfer_report import TransferReport
 from planar3d.errors import ConversionError
 from planar3d.graph.keras_graph import as_graph, check_channels_last
+from planar3d.sections import check_choice, whole
 from planar3d.transfer.mappings import Tap
 
 
@@ -79,12 +79,10 @@ def convert(
     check_channels_last()
     network = as_graph(model2d)
     for argument, number in (("depth", depth), ("in_channels", in_channels), ("kernel_depth", kernel_depth)):
-        if not is_whole(number):
-            raise _wrong(argument, number, "a positive whole number is needed, or None")
-    if global_pooling not in ("slice", "volume"):
-        raise _wrong("global_pooling", global_pooling, "'slice' or 'volume' is needed")
-    if not isinstance(axis, int | np.integer) or axis not in (0, 1, 2):
-        raise _wrong("axis", axis, "depth is 0 (before rows), 1 (before columns) or 2 (after columns)")
+        if number is not None:
+            whole(argument, number, 1, ConversionError)
+    check_choice("global_pooling", global_pooling, ("slice", "volume"), ConversionError)
+    check_choice("axis", whole("axis", axis, 0, ConversionError), (0, 1, 2), ConversionError)
     if not isinstance(name, str | None) or "/" in (name or ""):
         raise _wrong("name", name, "a string without / is needed")
     if counterparts is None:

@@ -111,25 +111,20 @@ def weight_objects(layer: Any, kind: str, shape: tuple[int, ...], axis: int | No
     if constraint is not None:
         expected = _result(constraint, tried)
         moved = _with_axes_moved(constraint, shape, kind == "depthwise", axis)
-        if expected is None or moved is None or not _is_near(_result(moved, to_3d(tried)), to_3d(expected)):
+        if expected is None or not _is_near(_result(moved, to_3d(tried)), to_3d(expected)):
             raise _refusal(f"{kind}_constraint", constraint)
         constraint = moved
     return {"regularizer": regularizer, "constraint": constraint}
 
 
 def _with_axes_moved(constraint: Any, shape: tuple[int, ...], is_grouped: bool, depth: int | None) -> Any:
-    """The constraint with its axes found again in 3D, if it names axes, else itself; None if they are no axes there."""
+    """The constraint with its axes in 3D, as far as they exist there, if it names axes; else itself."""
     given = getattr(constraint, "axis", None)
     if given is None or (depth is None and not is_grouped):
         return constraint
     axes = {axis % len(shape) for axis in np.atleast_1d(given).tolist()}
-    if is_grouped:
-        # (kh, kw, channels, multiplier) became (kh, kw, 1, channels · multiplier).
-        ends = {axis for axis in axes if axis > 1 and shape[axis] > 1}
-        longer = {axis for axis in (2, 3) if shape[axis] > 1}
-        if ends not in (set(), longer):
-            return None
-        axes = {axis for axis in axes if axis < 2} | ({3} if ends else set())
+    if is_grouped:  # (kh, kw, channels, multiplier) became (kh, kw, 1, channels · multiplier)
+        axes = {axis if axis < 2 else 3 for axis in axes if axis < 2 or shape[axis] > 1}
     if depth is not None:
         # A norm over the plane of the kernel must also include its depth.
         whole = {depth} if {0, 1} <= axes else set()

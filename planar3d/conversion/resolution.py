@@ -10,9 +10,9 @@ import keras
 import numpy as np
 from keras import layers
 
-from planar3d.conversion.choices import is_whole
 from planar3d.errors import ConversionError
 from planar3d.graph.keras_graph import as_graph, nodes_of, pass_through
+from planar3d.sections import whole
 from planar3d.wording import counted
 
 Reduction = Fraction | None  # of rows and columns, relative to the input; None where they no longer exist
@@ -93,11 +93,11 @@ def depth_factors(network: keras.Model, depth_pooling: str | Sequence[int]) -> t
         strides = {node: stride_of(node.operation) for node in spans}
         return {id(node): int(max(stride, 1 / stride)) for node, stride in strides.items()}, reduced
     levels = sorted({fine for node, ends in spans.items() if stride_of(node.operation) > 1 for fine, _ in ends})
-    factors: list[Any] = list(depth_pooling)
-    if len(factors) != len(levels) or not all(map(is_whole, factors)) or None in factors:
+    factors = [whole("factor in depth_pooling", factor, 1, ConversionError) for factor in depth_pooling]
+    if len(factors) != len(levels):
         raise ConversionError(
             f"depth_pooling={factors}: {network.name} reduces rows and columns at {counted(levels, 'level')} (where "
-            f"they are already reduced by {', '.join(map(str, levels)) or 'nothing'}), so a whole number for each is "
+            f"they are already reduced by {', '.join(map(str, levels)) or 'nothing'}), so a factor for each is "
             "needed."
         )
     by_level = dict(zip(levels, factors, strict=True))

@@ -52,22 +52,23 @@ def decoded(
     """Decode features from the coarsest level to full resolution, doubling sizes at each level.
 
     Args:
-        x: (batch, depth, rows, cols, channels).
+        x: (batch, depth, rows, cols, channels); or images, (batch, rows, cols, channels), if not transposed.
         skips: of each level, coarsest first; levels after the last have none.
         filters: of each level's two convolutions.
         transposed: upsampling by transposed convolutions of 2 voxels with stride 2; else by repeating voxels.
         planar: whether depth is kept, and no kernel combines slices.
 
     Returns:
-        (batch, depth, rows, cols, last of the filters), each upsampled axis doubled once per level.
+        (batch, …, last of the filters), each upsampled axis doubled once per level.
     """
-    up, kernel = ((1, 2, 2), (1, 3, 3)) if planar else ((2, 2, 2), (3, 3, 3))
+    up, kernel = ((1, 2, 2), (1, 3, 3)) if planar else (2, 3)
+    repeated = layers.UpSampling2D if len(x.shape) == 4 else layers.UpSampling3D
     for level, width in enumerate(filters):
         name = f"up{level + 1}"
         if transposed:
             x = layers.Conv3DTranspose(x.shape[-1], up, up, name=f"{name}_up")(x)
         else:
-            x = layers.UpSampling3D(up, name=f"{name}_up")(x)
+            x = repeated(up, name=f"{name}_up")(x)
         if level < len(skips):
             x = layers.Concatenate(name=f"{name}_concat")([x, skips[level]])
         for number in (1, 2):

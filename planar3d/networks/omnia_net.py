@@ -10,14 +10,13 @@ from keras import layers
 from planar3d.conversion.channels import fitted
 from planar3d.conversion.convert import convert
 from planar3d.networks.architecture import Architecture, check_input_shape, groups_by_prefix, own_arguments
-from planar3d.networks.decoders import HEAD, convolved, output_layer
+from planar3d.networks.decoders import HEAD, convolved, decoded, output_layer
 from planar3d.networks.efficientnet import COARSEST, SKIPS, EfficientNet, noisy_student, noisy_student_encoder
 from planar3d.networks.encoder_weights import EncoderWeights, with_weights
 from planar3d.networks.resnet import NORMALIZATION
 from planar3d.sections import check_choice
 
 DIVISORS = (1, 32, 32)
-_FULL, _DECODER = "full", "up"  # prefixes of these layers' names
 _FILTERS = (256, 128, 64, 32, 16)  # of the decoder, coarsest level first
 
 
@@ -65,18 +64,13 @@ def OmniaNet(
     check_choice("encoder", encoder, SKIPS, ValueError)
     check_choice("stem", stem, ("fitted", "normal"), ValueError)
     inputs = keras.Input(input_shape[-3:], name="input")
-    x = convolved(inputs, 16, _FULL, activation="relu")
+    x = convolved(inputs, 16, "full", activation="relu")
     options: dict[str, Any] = {"padding": encoder_padding, "epsilon": encoder_epsilon}
     flat = EfficientNet(encoder, input_tensor=x, momentum=NORMALIZATION["momentum"], drop_path=0.4, **options)
     if weights is None and encoder_weights is not None:
         _fill(flat, encoder, encoder_weights, stem, options)
     skips = [*(flat.get_layer(skip).output for skip in SKIPS[encoder]), x]
-    x = flat.get_layer(COARSEST[encoder]).output
-    for level, (filters, skip) in enumerate(zip(_FILTERS, skips, strict=True), start=1):
-        x = layers.UpSampling2D(name=f"{_DECODER}{level}")(x)
-        x = layers.Concatenate(name=f"{_DECODER}{level}_concat")([x, skip])
-        for number in (1, 2):
-            x = convolved(x, filters, f"{_DECODER}{level}_{number}", activation="relu")
+    x = decoded(flat.get_layer(COARSEST[encoder]).output, skips, _FILTERS, transposed=False, activation="relu")
     x = output_layer(classes, 3, activation, convolution=layers.Conv2D, padding="same")(x)
     network = keras.Model(inputs, x, name=name)
     if volumes:
@@ -99,7 +93,7 @@ OMNIA_NET: Architecture = Architecture(
     OmniaNet,
     partial(own_arguments, outputs="classes"),
     lambda arguments: DIVISORS,
-    groups_by_prefix({_FULL: _FULL, "decoder": (_DECODER, HEAD)}),
+    groups_by_prefix({"full": "full", "decoder": ("up", HEAD)}),
     HEAD,
     lambda arguments: noisy_student(arguments["encoder"]),
 )

@@ -126,16 +126,13 @@ def _refuse_ill_intent(archive: zipfile.ZipFile, path: Path) -> None:
     for member in archive.infolist():
         name = member.filename
         place = PureWindowsPath(name)  # recognizes separators and roots of every system
-        faults = {
-            "points outside the archive": place.anchor or ".." in place.parts,
-            "is a link": stat.S_ISLNK(member.external_attr >> 16),
-            "appears twice": name in seen,
-            "has a compression that NumPy and Keras do not use": member.compress_type not in _COMPRESSIONS,
-        }
+        is_outside, is_link = place.anchor or ".." in place.parts, stat.S_ISLNK(member.external_attr >> 16)
+        if is_outside or is_link or name in seen or member.compress_type not in _COMPRESSIONS:
+            raise WeightsError(
+                f"{path}: its member {name!r} points outside the archive, is a link, appears twice, or has a "
+                "compression that NumPy and Keras do not use. Do not use this file."
+            )
         seen.add(name)
-        for fault, found in faults.items():
-            if found:
-                raise WeightsError(f"{path}: its member {name!r} {fault}. Do not use this file.")
 
 
 def _read_npy(archive: zipfile.ZipFile, name: str, path: Path, budget: SizeBudget) -> np.ndarray:

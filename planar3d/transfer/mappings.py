@@ -48,8 +48,7 @@ def map_kernel(
         raise ValueError(f"A 2D kernel is (kh, kw, cin, cout) in floating point; got {k2.shape} of {k2.dtype}.")
     check_choice("mapping", mapping, MAPPINGS, ValueError)
     depth = whole("depth", depth, 1, ValueError)
-    if not isinstance(axis, int | np.integer) or axis not in (0, 1, 2):
-        raise ValueError(f"axis={axis!r}: the new axis must be 0 (before rows), 1 (before columns) or 2 (after them).")
+    check_choice("axis", whole("axis", axis, 0, ValueError), (0, 1, 2), ValueError)
     if tap != "center" and mapping != "zero":
         raise ValueError(f"tap={tap!r} belongs to mapping='zero', not to {mapping!r}.")
     if alpha is not None and mapping != "scale":
