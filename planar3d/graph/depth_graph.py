@@ -143,6 +143,7 @@ def _node(layer: Layer, inputs: tuple[Node, ...], depth: int) -> Node:
 
 
 def _joins(layer: Layer | None) -> bool:
+    """Whether a layer concatenates channels."""
     return layer is not None and layer.kind == "Concatenate" and not reach_of(layer, 1).whole
 
 
@@ -159,7 +160,7 @@ class _Part:
 def _parts(node: Node, shared: set[Node]) -> list[_Part]:
     """The parts of a convolution's input; none if it is not mixed or cannot be split."""
     splits = node.kind in ("Conv3D", "Conv3DTranspose") and getattr(node.layer, "groups", 1) == 1
-    if not splits or node.reach.whole or node.reach.stride > 1 or node.inputs[0].kind != "Concatenate":
+    if not splits or node.reach.whole or node.reach.stride > 1 or not _joins(node.inputs[0].layer):
         return []
     parts: list[_Part] = []
     end = 0

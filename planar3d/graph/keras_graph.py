@@ -21,8 +21,9 @@ __all__ = ["CustomScaleLayer", "ExpandDims", "LayerScale", "Max", "Mean", "Movea
 
 _UNLISTED = {kind.__name__: kind for kind in (CustomScaleLayer, LayerScale, StochasticDepth)}
 
-# Parts of a layer that a subclass overrides to compute something else; the last two are of convolutions.
-_COMPUTING = ("call", "convolution_op", "kernel")
+# Parts of a layer that a subclass overrides to compute something else: of all, of convolutions, merges, group
+# normalization and upsampling.
+_COMPUTING = ("call", "convolution_op", "kernel", "_merge_function", "_apply_normalization", "_resize_volumes")
 
 _BUILDING = threading.RLock()
 
@@ -57,6 +58,11 @@ def check_channels_last() -> None:
 def as_graph(network: Any) -> keras.Model:
     """The functional network of a sequential one, or the network itself; a `ConversionError` if it has no graph."""
     check_model(network)
+    if type(network).call not in (keras.Sequential.call, Functional.call):
+        raise ConversionError(
+            f"{network.name} ({type(network).__name__}) is not a functional model: its call is Python code without a "
+            "graph. Build it with keras.Input and keras.Model(inputs, outputs)."
+        )
     if isinstance(network, keras.Sequential):
         if network._functional is None:
             raise ConversionError(
@@ -64,11 +70,6 @@ def as_graph(network: Any) -> keras.Model:
             )
         network._functional.name = network.name  # Keras gives it none
         return network._functional
-    if type(network).call is not Functional.call:
-        raise ConversionError(
-            f"{network.name} ({type(network).__name__}) is not a functional model: its call is Python code without a "
-            "graph. Build it with keras.Input and keras.Model(inputs, outputs)."
-        )
     return network
 
 
@@ -116,11 +117,19 @@ def pass_through(network: keras.Model, values: Sequence[Any], visit: Visit, pref
         taken = [known[id(tensor)] for tensor in node.input_tensors]
         name = prefix + node.operation.name
         if is_graph(node.operation):
-            given: Sequence[Any] = pass_through(node.operation, taken, visit, f"{name}/")
+            given: Sequence[Any] = pass_through(node.operation, _in_order(node, taken), visit, f"{name}/")
         else:
             given = visit(name, node, taken)
         known.update(zip(map(id, node.outputs), given, strict=True))
     return [known[id(tensor)] for tensor in network.outputs]
+
+
+def _in_order(node: Any, values: Sequence[Any]) -> list[Any]:
+    """Values for the tensors that a nested network takes, in the order of its inputs, which may be called by name."""
+    network, ((taken, *_), _) = as_graph(node.operation), arguments_with(node, range(len(values)))
+    if isinstance(taken, dict) and not isinstance(network.input, dict):
+        taken = [taken[tensor.name] for tensor in network.inputs]
+    return [values[number] for number in tree.flatten(taken)]
 
 
 def layers_applied_again(network: keras.Model, values: Sequence[Any]) -> list[Any]:

@@ -64,6 +64,8 @@ def written(use: Use) -> Any:
         )
     if _has_channels_first(layer):
         raise use.unknown("data_format", layer.data_format)
+    if len({len(tensor.shape) for tensor in use.tensors}) > 1:  # where Keras inserts axes after the batch
+        raise use.unknown("inputs", [tensor.shape for tensor in use.tensors])
     return write(use)
 
 
@@ -123,7 +125,7 @@ KINDS: dict[str, LayerKind] = {
         reach.of_pooling, operators.pooling("AveragePool", count_include_pad=0), None, _POOLING, shapes.of_pooling
     ),
     "BatchNormalization": LayerKind(
-        reach.along_axes, operators.normalization, None, _NORMALIZING, arrays=shapes.of_statistics
+        reach.along_axes, axis_operators.normalization, None, _NORMALIZING, arrays=shapes.of_statistics
     ),
     "Concatenate": LayerKind(reach.along_axes, axis_operators.concatenation, None, ("axis",), shapes.joined),
     "Conv3D": LayerKind(
@@ -148,7 +150,7 @@ KINDS: dict[str, LayerKind] = {
     "GlobalAveragePooling3D": _reducing("ReduceMean", "data_format"),
     "GlobalMaxPooling3D": _reducing("ReduceMax", "data_format"),
     "GroupNormalization": LayerKind(
-        write=operators.group_normalization, settings=("groups", *_NORMALIZING), arrays=shapes.of_groups
+        write=axis_operators.group_normalization, settings=("groups", *_NORMALIZING), arrays=shapes.of_groups
     ),
     "LeakyReLU": LayerKind(
         reach.within_slices, operators.sloped("LeakyRelu", "negative_slope"), settings=("negative_slope",)
@@ -159,7 +161,7 @@ KINDS: dict[str, LayerKind] = {
     "Multiply": _merging(operators.product),
     "Permute": LayerKind(write=axis_operators.permutation, settings=("dims",), shape=shapes.permuted),
     "ReLU": LayerKind(reach.within_slices, operators.rectifier, settings=("max_value", "negative_slope", "threshold")),
-    "Rescaling": LayerKind(reach.of_rescaling, operators.rescaling, settings=("scale", "offset")),
+    "Rescaling": LayerKind(reach.of_rescaling, axis_operators.rescaling, settings=("scale", "offset")),
     "Reshape": LayerKind(write=axis_operators.reshape, settings=("target_shape",), shape=shapes.reshaped),
     "Softmax": LayerKind(reach.along_axes, axis_operators.softmax, settings=("axis",)),
     "Subtract": _merging(operators.merge("Sub")),

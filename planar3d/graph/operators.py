@@ -42,6 +42,11 @@ class Use:
         """The representations of its inputs."""
         return [tensor.value for tensor in self.tensors]
 
+    @property
+    def rank(self) -> int:
+        """The number of axes of its first input."""
+        return len(self.tensors[0].shape)
+
     def add(self, op: str, *inputs: Any, part: str = "", **attributes: Any) -> Any:
         """Append an operator, for a part of the layer if one is named."""
         return self.graph.add(op, f"{self.name}/{part}" if part else self.name, inputs, **attributes)
@@ -77,7 +82,7 @@ def _of_one_slice(use: Use) -> Use:
     tap, off = divmod(before, layer.dilation_rate[0])
     if off or before + pads[3] != extents_of(layer)[0] - 1 or not reads_beyond_slice(layer, source.shape):
         return use
-    settings, kernel = {"kernel_size": (1, *layer.kernel_size[1:])}, {"kernel": _array(layer.kernel)[tap : tap + 1]}
+    settings, kernel = {"kernel_size": (1, *layer.kernel_size[1:])}, {"kernel": array_of(layer.kernel)[tap : tap + 1]}
     thin = replace(layer, settings={**layer.settings, **settings}, arrays={**layer.arrays, **kernel})
     # Under another name, as the layer may have its whole kernel elsewhere.
     return replace(use, name=f"{use.name}/slice", layer=thin, tensors=[replace(source, depth_padding=(0, 0))])
@@ -96,14 +101,14 @@ def transposed_convolution(use: Use) -> Any:
 def _weighed(use: Use, op: str, **attributes: Any) -> Any:
     """A convolution of either kind, with bias and activation."""
     layer, (source,) = use.layer, use.tensors
-    kernel = np.transpose(_array(layer.kernel), KERNEL)
+    kernel = np.transpose(array_of(layer.kernel), KERNEL)
     # OpenVINO gains nothing from transposed convolutions in int8.
     if source.greatest is None or op == "ConvTranspose":
         inputs = [source.value, use.constant("kernel", kernel)]
     else:
         inputs = _in_int8(use, source.value, source.greatest, kernel)
     if layer.use_bias:
-        inputs.append(use.constant("bias", _array(layer.bias)))
+        inputs.append(use.constant("bias", array_of(layer.bias)))
     attributes |= {"kernel_shape": [*layer.kernel_size], "strides": [*layer.strides]}
     return activated(use, use.add(op, *inputs, dilations=[*layer.dilation_rate], **attributes))
 
@@ -130,43 +135,6 @@ def pooling(op: str, **attributes: Any) -> Writer:
         return use.add(op, *use.values, kernel_shape=size, strides=strides, pads=use.pads(), **attributes)
 
     return write
-
-
-def normalization(use: Use) -> Any:
-    """BatchNormalization with the statistics of training."""
-    layer = use.layer
-    if layer.axis not in (-1, 4):
-        raise use.unknown("axis", layer.axis)
-    mean, variance = _array(layer.moving_mean), _array(layer.moving_variance)
-    gamma, beta = _scale_and_offset(layer, len(mean))
-    weights = {"gamma": gamma, "beta": beta, "moving_mean": mean, "moving_variance": variance}
-    constants = [use.constant(part, array) for part, array in weights.items()]
-    return use.add("BatchNormalization", *use.values, *constants, epsilon=layer.epsilon)
-
-
-def group_normalization(use: Use) -> Any:
-    """GroupNormalization; instance normalization with one channel per group."""
-    layer, (source,) = use.layer, use.tensors
-    channels = source.shape[-1]
-    if layer.axis not in (-1, 4) or channels is None:
-        raise use.unknown("axis", layer.axis)
-    gamma, beta = _scale_and_offset(layer, channels)
-    if layer.groups == channels:
-        ends = [use.constant("gamma", gamma), use.constant("beta", beta)]
-        return use.add("InstanceNormalization", source.value, *ends, epsilon=layer.epsilon)
-    grouped = use.add("Reshape", source.value, use.constant("groups", np.array([0, layer.groups, -1])), part="grouped")
-    ends = [use.constant(part, np.full(layer.groups, n, np.float32)) for part, n in (("one", 1), ("zero", 0))]
-    alone = use.add("InstanceNormalization", grouped, *ends, part="alone", epsilon=layer.epsilon)
-    result = use.add("Reshape", alone, use.add("Shape", source.value, part="shape"), part="joined")
-    for op, part, values in (("Mul", "gamma", gamma), ("Add", "beta", beta)):
-        result = use.add(op, result, use.constant(part, values.reshape(-1, 1, 1, 1)))
-    return result
-
-
-def _scale_and_offset(layer: Layer, channels: int) -> tuple[np.ndarray, np.ndarray]:
-    """Gamma and beta of a normalization; 1 and 0 where it has none."""
-    gamma = _array(layer.gamma) if layer.scale else np.ones(channels, np.float32)
-    return gamma, _array(layer.beta) if layer.center else np.zeros(channels, np.float32)
 
 
 def merge(op: str) -> Writer:
@@ -199,17 +167,6 @@ def sloped(op: str, setting: str) -> Writer:
     return lambda use: use.add(op, *use.values, alpha=float(getattr(use.layer, setting)))
 
 
-def rescaling(use: Use) -> Any:
-    """Rescaling, of all values or per channel."""
-    (result,) = use.values
-    for op, part in (("Mul", "scale"), ("Add", "offset")):
-        value = np.atleast_1d(np.asarray(getattr(use.layer, part), np.float32))
-        if value.size > value.shape[-1]:  # by position
-            raise use.unknown(f"{part}.shape", value.shape)
-        result = use.add(op, result, use.constant(part, value.reshape(-1, 1, 1, 1)))
-    return result
-
-
 def activated(use: Use, value: Any, function: str = "") -> Any:
     """A value after the layer's activation, or after another function of keras.activations."""
     function = function or use.layer.activation
@@ -230,7 +187,8 @@ def activated(use: Use, value: Any, function: str = "") -> Any:
     return use.add(op, value, part=function, **attributes)
 
 
-def _array(variable: Any) -> np.ndarray:
+def array_of(variable: Any) -> np.ndarray:
+    """A variable's values in float32."""
     return np.asarray(np.asarray(variable), np.float32)
 
 

@@ -43,8 +43,10 @@ class OnnxGraph:
         return output
 
     def constant(self, name: str, value: np.ndarray) -> str:
-        """Store an array and return its name; a layer applied twice stores its weights once."""
-        self.initializers[name] = value
+        """Store an array and return its name; a layer applied twice stores its weights once, if they are the same."""
+        known = self.initializers.setdefault(name, value)
+        if known.dtype != value.dtype or not np.array_equal(known, value):
+            return self.constant(f"{name}_again", value)
         return name
 
     def model(self, name: str, inputs: Sequence[End], outputs: Sequence[End]) -> Any:

@@ -65,6 +65,18 @@ def test_values_pass_through_nested_networks_and_leave_their_graphs_alone(networ
     assert nodes == [len(layer._inbound_nodes) for layer in network.layers]
 
 
+def test_a_nested_network_that_is_called_by_name_takes_its_inputs_in_its_own_order():
+    skip, deep = keras.Input((4,), name="skip"), keras.Input((4,), name="deep")
+    block = keras.Model([skip, deep], layers.Subtract(name="minus")([skip, deep]), name="block")
+    x, y = keras.Input((4,)), keras.Input((4,))
+    for given in ([x, y], {"deep": y, "skip": x, "more": x}, {"skip": x, "deep": y}):
+        network = keras.Model([x, y], block(given))
+        passed = keras_graph.pass_through(network, ["x", "y"], lambda name, node, taken: [f"{taken[0]} - {taken[1]}"])
+        assert passed == ["x - y"]
+        values = [np.float32([[5, 5, 5, 5]]), np.float32([[2, 2, 2, 2]])]
+        np.testing.assert_array_equal(network.predict_on_batch(values), [[3] * 4])
+
+
 def test_a_sequential_network_is_the_functional_one_in_it():
     sequential = keras.Sequential([keras.Input((4,)), layers.Dense(2)])
     assert keras_graph.is_graph(sequential)
@@ -77,9 +89,14 @@ def test_a_model_that_computes_by_python_code_has_no_graph(network):
         def call(self, inputs):
             return 2 * super().call(inputs)
 
+    class DoubledInARow(keras.Sequential):
+        def call(self, inputs):
+            return 2 * super().call(inputs)
+
     assert keras_graph.as_graph(network) is network
-    with pytest.raises(ConversionError, match="its call is Python code"):
-        keras_graph.as_graph(Doubled(network.inputs, network.outputs))
+    for own in (Doubled(network.inputs, network.outputs), DoubledInARow([keras.Input((4,)), layers.Dense(2)])):
+        with pytest.raises(ConversionError, match="its call is Python code"):
+            keras_graph.as_graph(own)
     with pytest.raises(ConversionError, match=r"A keras\.Model is needed; got Dense"):
         keras_graph.as_graph(layers.Dense(2))
 

@@ -126,10 +126,14 @@ def test_a_subclass_is_of_its_kind_unless_it_computes_in_its_own_way():
         def kernel(self):
             return keras.ops.tanh(super().kernel)
 
+    class Difference(layers.Add):
+        def _merge_function(self, inputs):
+            return inputs[0] - inputs[1]
+
     assert layer_of(Named(1, 1)).kind == "Conv3D"
-    for own in (Doubled, Halved, Standardized):
-        kind = kind_of(layer_of(own(1, 1)))
-        assert reach_of(own(1, 1), LENGTH).whole and kind.write is kind.macs is None
+    for own in (Doubled(1, 1), Halved(1, 1), Standardized(1, 1), Difference()):
+        kind = kind_of(layer_of(own))
+        assert reach_of(own, LENGTH).whole and kind.write is kind.macs is None
 
 
 def test_channels_first_are_not_taken_for_slices():

@@ -191,11 +191,21 @@ def _rearranged(x):
         layers.Reshape((1, 1, 1, -1))(layers.GlobalAveragePooling3D()(y)),
         layers.GlobalMaxPooling3D(keepdims=True)(y),
         layers.Reshape((-1, 1, 1, 4))(keras.ops.mean(y, axis=(2, 3))),
+        layers.Reshape((*y.shape[1:4], 1))(keras.ops.mean(y, axis=-1)),
+        layers.Reshape((1, 1, 1, 4))(layers.Rescaling([1.0, 2.0, 0.5, 3.0])(keras.ops.max(y, axis=(1, 2, 3)))),
+        _shares_of_slices(y),
         keras.ops.max(y, axis=[1, -1], keepdims=True),
     ]
     for share in shares:
         y = layers.Add()([y, layers.Multiply()([y, share])])
     return _sigmoid(layers.GroupNormalization(1)(y))
+
+
+def _shares_of_slices(y):
+    """Layers along axes of what has four: (batch, rows, cols, channels)."""
+    joined = layers.Concatenate(axis=3)([keras.ops.mean(y, axis=1), keras.ops.max(y, axis=1)])
+    shares = layers.Softmax(axis=-2)(layers.BatchNormalization(axis=3)(joined))
+    return layers.Conv3D(4, 1)(layers.Reshape((1, *shares.shape[1:]))(layers.Rescaling(2.0)(shares)))
 
 
 def _sigmoid(y):
@@ -269,6 +279,23 @@ def test_a_setting_that_onnx_has_not_is_refused(layer, setting):
 
     network = keras.Sequential([keras.Input((2, 4, 4, 2)), layer])
     with pytest.raises(Planar3DError, match=f"^Layer {layer.name} has {setting}.*, which cannot be written as ONNX"):
+        onnx_model(described(network), {})
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda x, mean: layers.Multiply(name="odd")([x, mean]),
+        lambda x, mean: layers.Add(name="odd")([mean, x]),
+        lambda x, mean: layers.Add()([x, layers.Reshape((1, 1, 1, 4))(layers.GroupNormalization(2, name="odd")(mean))]),
+    ],
+)
+def test_a_mean_without_the_axes_of_volumes_is_refused_where_onnx_would_take_its_channels_for_columns(build):
+    from planar3d.inference.onnx_graph import onnx_model
+
+    x = keras.Input((2, 4, 4, 4))
+    network = keras.Model(x, build(x, layers.GlobalAveragePooling3D()(x)))
+    with pytest.raises(Planar3DError, match=r"^Layer odd has inputs=\[.*\(None, 4\).*\], which cannot be written"):
         onnx_model(described(network), {})
 
 

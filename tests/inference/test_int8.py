@@ -67,6 +67,17 @@ def test_a_layer_that_is_used_twice_has_the_greatest_value_of_both_uses() -> Non
     assert set(found) == {"relu"} and found["relu"] > window.max()
 
 
+def test_a_convolution_that_is_used_twice_rounds_the_input_that_is_measured() -> None:
+    keras.utils.set_random_seed(0)
+    x, last = keras.Input((4, 8, 8, 1)), layers.Conv3D(1, 3, name="last")
+    positive = layers.ReLU(name="positive")(x)
+    network = keras.Model(x, layers.Concatenate()([last(x), last(positive)]))
+    window = np.random.default_rng(0).normal(size=(1, 4, 8, 8, 1)).astype("float32")
+    found = on_openvino(in_int8(described(network), {"positive": 3.0}), "float32")[0](window)
+    apart = np.abs(found - network.predict_on_batch(window)).max(axis=(0, 1, 2, 3))
+    assert apart[0] < 1e-6 < 1e-4 < apart[1] < 0.05
+
+
 @pytest.mark.parametrize("joined", [False, True])
 def test_the_first_layer_is_measured_and_the_input_is_not(joined) -> None:
     x = keras.Input((4, 8, 8, 1))

@@ -235,6 +235,18 @@ def test_a_layer_that_sees_whole_windows_stays_exact(repeated: bool, stride: int
     np.testing.assert_array_equal(predict_volume(network, scan, recipe, "shared"), windowed)
 
 
+def test_a_convolution_of_features_beside_each_other_in_a_plane_is_not_split() -> None:
+    inputs = keras.Input((16, 4, 4, 1))
+    first = layers.Conv3D(3, (1, 3, 3), padding="same")(inputs)
+    second = layers.Conv3D(3, 3, padding="same")(first)
+    x = layers.Conv3D(3, 1)(layers.Concatenate(axis=2)([first, second]))
+    network = with_output(inputs, layers.MaxPooling3D((1, 2, 1))(x))
+    scan, recipe = voxels(27, 4), PAPER.changed(size=16, channels=1)
+    windowed = predict_volume(network, scan, recipe, "windowed")
+    split = SharedInference(make_plan(described(network), 8, exact=False), KerasEngine(network), recipe.preparation)
+    np.testing.assert_allclose(split(scan), windowed, atol=1e-6)
+
+
 @pytest.mark.parametrize("depth, pool, stride", [(8, 3, 4), (20, 9, 10)])
 def test_a_pooling_that_leaves_slices_over_stays_exact(depth: int, pool: int, stride: int) -> None:
     inputs = keras.Input((depth, 4, 4, 1))
