@@ -26,6 +26,9 @@ class NesterovAdam(keras.optimizers.Optimizer):
             self.product = self.add_variable((), "ones", name="momentum_product")
 
     def apply(self, grads: Any, trainable_variables: Any = None) -> None:
+        """Update the variables; the first call with them builds the optimizer."""
+        if trainable_variables is not None:
+            self.build(list(trainable_variables))
         step = self.iterations + 1
         momentum, following = self._momentum(step), self._momentum(step + 1)
         self.assign(self.product, self.product * momentum)
@@ -73,7 +76,9 @@ class Lookahead(keras.optimizers.Optimizer):
                 slow.assign(ops.convert_to_numpy(fast))  # a copy, as both would share memory in JAX
 
     def apply(self, grads: Any, trainable_variables: Any = None) -> None:
-        """Update the variables, and every `steps` steps the slow weights."""
+        """Update the variables, and every `steps` steps the slow weights; the first call with them builds all."""
+        if trainable_variables is not None:
+            self.build(list(trainable_variables))
         self.inner.apply(grads, trainable_variables)
         self._iterations.assign_add(1)
         is_due = ops.equal(self._iterations % self.steps, 0)

@@ -16,6 +16,7 @@ from planar3d.networks.registry import find_architecture
 from planar3d.networks.weights_file import load_network, save_weights
 from planar3d.recipes.wacker2019 import WACKER2019_3D
 from planar3d.scans.layouts import find_cases
+from planar3d.study.cohort_scores import score_masks
 
 SMALL = {
     **{"encoder_weights": "none", "shape": "4,32,32", "step": "4,16,16", "batch_size": 2, "patches_per_epoch": 4},
@@ -131,6 +132,9 @@ def test_the_weights_predict_as_the_run_did_from_the_folder_to_the_native_label_
     _run("predict", *images, "--model", weights, "--out", tmp_path / "named", "--precision", "float32")
     (named,) = (tmp_path / "named").glob("*_mask.nii.gz")
     np.testing.assert_array_equal(nib.load(named).dataobj, labels)
+    # It is found in a copy of the data set by what all its images contain.
+    shutil.copytree(data, tmp_path / "copy")
+    assert [row["target"] for row in score_masks(tmp_path / "named", tmp_path / "copy", str)] == ["WT", "TC", "ET"]
     # In Python the same, by the images' names.
     found = segment(find_cases(data).by_id()[case].images, weights, precision="float32")
     np.testing.assert_array_equal(found.voxels, labels)
