@@ -112,6 +112,11 @@ WRONG = {
         ValueError,
         "from -1.5 to -1.5; grey levels from 0 to 255",
     ),
+    "voxels from 0 to 1 for grey levels": (
+        lambda: predicted(np.linspace(0, 1, 8000).reshape(20, 20, 20, 1)),
+        ValueError,
+        "from 0 to 1; grey levels from 0 to 255",
+    ),
     "a recipe's name for a prediction": (lambda: predicted(MASK, "paper"), RecipeError, "recipe='paper': a Recipe is"),
     "no file's name": (lambda: p3.read_scan(None), ScanError, "A scan is a file's name .* got NoneType"),
     "no data set": (lambda: p3.find_cases(None), DatasetError, "A data set must be given as a string or a Path; got"),

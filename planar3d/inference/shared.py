@@ -53,7 +53,7 @@ class SharedInference:
 
     def __call__(self, voxels: np.ndarray, progress: Progress | None = None) -> np.ndarray:
         """Predict a prepared scan, see `Predictor` (Kolarik 2020, section 3.2 and eq. 1)."""
-        voxels = checked_prepared(voxels)
+        voxels = checked_prepared(voxels, self.preparation.brightest)
         starts = window_starts(len(voxels), self.plan.depth, self.plan.stride)
         pieces = dict(zip(starts, self.plan.pieces(len(starts)), strict=True))
         with self._alone:

@@ -111,7 +111,7 @@ class TiledInference:
 
         Source: Kolarik 2020, section 3.2 and eq. 1, for windows along depth.
         """
-        voxels = checked_prepared(voxels)
+        voxels = checked_prepared(voxels, self.preparation.brightest)
         shape, starts = tile_shape(self.tiles, voxels.shape), self.tiles.starts(voxels.shape)
         if any(taken not in (None, length) for taken, length in zip(self.takes, shape, strict=True)):
             raise RecipeError(

@@ -177,8 +177,11 @@ def at_least(volume: np.ndarray, depth: int) -> tuple[np.ndarray, slice]:
     return whole, slice(before, before + len(volume))
 
 
-def checked_prepared(voxels: Any) -> np.ndarray:
-    """An array of finite voxels with the four axes of a prepared scan; a `ValueError` if it is none."""
+def checked_prepared(voxels: Any, brightest: float) -> np.ndarray:
+    """An array of finite voxels with the four axes of a prepared scan; a `ValueError` if it is none.
+
+    Levels from 0 to 1, as other libraries take, are refused where they go to `brightest`: 1 of 255 is air.
+    """
     voxels = numbers_of(voxels, "The voxels")
     if voxels.ndim != 4 or not voxels.size:
         advice = " Add an axis for the one image: voxels[..., None]." if voxels.ndim == 3 else ""
@@ -188,7 +191,16 @@ def checked_prepared(voxels: Any) -> np.ndarray:
         )
     if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
         raise ValueError("The voxels have NaN or infinity; replace them first, e.g. with numpy.nan_to_num.")
+    if voxels.dtype.kind == "f" and 0 < voxels.max() <= 1 < brightest and voxels.min() >= 0:
+        raise _other_range(voxels)
     return voxels
+
+
+def _other_range(voxels: np.ndarray) -> ValueError:
+    return ValueError(
+        f"The voxels are from {voxels.min():g} to {voxels.max():g}; grey levels from 0 to 255 are needed, as "
+        "planar3d.prepare returns them."
+    )
 
 
 def network_input(windows: np.ndarray, channels: int = 3) -> np.ndarray:
@@ -204,10 +216,7 @@ def network_input(windows: np.ndarray, channels: int = 3) -> np.ndarray:
             "repeated for the network's channels. The axes are (slices, rows, cols, images)."
         )
     if windows.dtype != np.uint8 and not (windows.min(initial=0) >= 0 and windows.max(initial=0) <= 255):
-        raise ValueError(
-            f"The voxels are from {windows.min():g} to {windows.max():g}; grey levels from 0 to 255 are needed, as "
-            "planar3d.prepare returns them."
-        )
+        raise _other_range(windows)
     scaled = np.asarray(windows, dtype=np.float32) / np.float32(INPUT_SCALE) - np.float32(1)
     return np.broadcast_to(scaled, (*scaled.shape[:-1], channels))
 

@@ -68,6 +68,19 @@ def test_keras_own_steps_are_taken_with_its_momentum():
     np.testing.assert_array_equal(followed(Adam().make(0.01)), followed(keras.optimizers.Adam(0.01)))
 
 
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_first_step_builds_an_optimizer_that_nothing_has_built(name):
+    places = []
+    for build in (True, False):
+        variable, optimizer = keras.Variable(np.ones((2, 3)), dtype="float32"), OPTIMIZERS[name]().make(0.01)
+        if build:
+            optimizer.build([variable])
+        for gradient in gradients()[:6]:
+            optimizer.apply([keras.ops.convert_to_tensor(gradient, "float32")], [variable])
+        places.append(variable.numpy())
+    np.testing.assert_array_equal(*places)
+
+
 @pytest.mark.parametrize(("steps", "share"), [(6, 0.5), (3, 0.25)])
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_slow_weights_go_a_share_of_the_way_and_the_fast_ones_go_on_from_there(name, steps, share):

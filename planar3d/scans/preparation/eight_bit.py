@@ -67,6 +67,7 @@ class EightBit(Preparation):
     """8-bit grey levels of one image, repeated for the channels."""
 
     view: ClassVar[str]  # directions of slices, rows and columns
+    brightest = 255.0
 
     size: Annotated[int, MULTIPLE_OF_16, plausible(16, 1024)] = 256  # rows and columns; for cubes also slices
     spline_order: Annotated[int, _ORDER] = 2  # for resampling

@@ -110,6 +110,7 @@ class Preparation(Section):
     channels: int  # of the network's input
     same_slices: ClassVar[bool] = False  # whether all scans have the same number of slices
     air: ClassVar[float] = 0.0  # value of an empty voxel of a prepared scan
+    brightest: ClassVar[float] = 0.0  # the largest value that voxels can have; 0 if there is none
     flat: ClassVar[bool] = False  # whether images of a single slice are accepted
     smooth: ClassVar[bool] = False  # whether probabilities are resampled before decoding, which keeps outlines smooth
     tells_air: bool = False  # whether grey levels separate the head from air
