@@ -38,7 +38,7 @@ def features(model3d: keras.Model, name: str | None = None) -> keras.Model:
 
     If branches leave no such tensor (as in NASNet's cells), it is the last tensor of that resolution. Padded or cropped
     tensors, and tensors pooled to a single voxel, do not count. In a network with a decoder, only the path to the
-    coarsest resolution counts.
+    coarsest resolution counts, without attention gates (Oktay 2018).
 
     Args:
         model3d: a functional 3D network with one input; nested models are searched too.
@@ -61,7 +61,9 @@ def features(model3d: keras.Model, name: str | None = None) -> keras.Model:
     source = network.inputs[0]
     entries = _read(network, source)
     found = {n: reduction for n, entry in enumerate(entries) if (reduction := entry.reduction) and not entry.is_moved}
-    last = max(found, key=lambda number: (found[number], number))
+    coarsest = [number for number in found if found[number] == max(found.values())]
+    gates = _gates(entries)
+    last = max([number for number in coarsest if number not in gates] or coarsest)
     encoder = _ancestors(entries, last)
     cuts = _cuts(entries, encoder)
     levels = []
@@ -120,6 +122,19 @@ def _ancestors(entries: Sequence[_Entry], last: int) -> list[int]:
         if number in needed:
             needed.update(entries[number].sources)
     return sorted(needed)
+
+
+def _gates(entries: Sequence[_Entry]) -> set[int]:
+    """Entries that are only used to multiply other tensors."""
+    uses: dict[int, list[int]] = {number: [] for number in range(len(entries))}
+    for number, entry in enumerate(entries):
+        for source in entry.sources:
+            uses[source].append(number)
+    gates = set[int]()
+    for number in reversed(uses):
+        if uses[number] and all(n in gates or type(entries[n].operation).__name__ == "Multiply" for n in uses[number]):
+            gates.add(number)
+    return gates
 
 
 def _cuts(entries: Sequence[_Entry], among: Sequence[int]) -> set[int]:

@@ -77,6 +77,21 @@ def test_a_decoder_is_left_out():
     assert layer_names(levels) == ["block1_conv2", "block2_conv2", "block3_conv3", "block4_conv3", "conc52"]
 
 
+@pytest.mark.parametrize("coarse", [True, False])
+def test_an_attention_gate_is_no_level(coarse):
+    """It adds the coarser level to the finer one, at the resolution of either, and multiplies the finer one."""
+    image = keras.Input((16, 16, 3))
+    x = layers.Conv2D(4, 3, padding="same", name="fine")(image)
+    g = layers.Conv2D(4, 3, padding="same", name="bottleneck")(layers.MaxPooling2D()(x))
+    gate, raised = layers.Conv2D(4, 1, name="phi")(g), layers.UpSampling2D()
+    short = layers.Conv2D(4, 1, strides=2 if coarse else 1, name="theta")(x)
+    gate = layers.ReLU(name="sum")(layers.Add()([gate if coarse else raised(gate), short]))
+    gate = layers.Conv2D(1, 1, activation="sigmoid", name="psi")(gate)
+    gated = layers.Multiply()([x, raised(gate) if coarse else gate])
+    end = layers.Conv2D(1, 1)(layers.Concatenate()([gated, layers.Conv2DTranspose(4, 2, strides=2)(g)]))
+    assert layer_names(features(convert(keras.Model(image, end)))) == ["fine", "bottleneck"]
+
+
 LEVELS = {
     "MobileNetV2": [
         "block_1_expand_relu",
