@@ -106,7 +106,8 @@ def in_precision(network: keras.Model, precision: str) -> keras.Model:
 
     Output layers stay in float32, since probabilities are compared with thresholds.
     """
-    if precision == precision_of(network):
+    is_double = any(layer.compute_dtype == "float64" for layer in flat_layers(network))
+    if precision == precision_of(network) and not is_double:  # TensorFlow does not pool volumes in float64
         return network
     last = {name_of(tensor) for tensor in network.outputs}
 

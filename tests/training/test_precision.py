@@ -166,6 +166,17 @@ def test_16_bits_are_refused_where_keras_computes_them_wrongly(monkeypatch):
         for_prediction(network, "bf16")
 
 
+def test_a_float64_network_predicts_in_float32():
+    volume = [keras.Input((4, 4, 4, 1), dtype="float64")]
+    x = layers.MaxPooling3D(dtype="float64")(layers.Conv3D(2, 1, dtype="float64")(volume[0]))
+    network = keras.Model(volume, layers.Conv3D(1, 1, dtype="float64")(x))
+    made, how = for_prediction(network, None)
+    assert {layer.compute_dtype for layer in made.layers[1:]} == {how} == {"float32"}
+    for kept, weights in zip(made.get_weights(), network.get_weights(), strict=True):
+        np.testing.assert_array_equal(kept, weights.astype("float32"))
+    assert made(np.zeros((1, 4, 4, 4, 1), "float32")).dtype == "float32"
+
+
 @on_cpu
 def test_a_float16_network_predicts_on_a_cpu_in_another_precision_only():
     volume, channel = keras.Input((4, 8, 8, 1)), keras.layers.Conv3D(1, 1, dtype="float32")
