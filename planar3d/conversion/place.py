@@ -136,7 +136,9 @@ def fill(step: Step, source: Any, prefix: str) -> None:
     arrays = [taken.array if isinstance(taken, Taken) else taken for taken in step.arrays]
     shapes, needed = [array.shape for array in arrays], [tuple(weight.shape) for weight in weights]
     if shapes != needed:
-        raise ValueError(f"weights of {shapes} do not fit those of {step.operation.name}, {tuple(needed)}")
+        mode = getattr(source, "quantization_mode", None)
+        advice = f"; convert the network first, and then call its quantize({mode!r})" if mode else ""
+        raise ValueError(f"weights of {shapes} do not fit those of {step.operation.name}, {tuple(needed)}{advice}")
     for weight, taken, array in zip(weights, step.arrays, arrays, strict=True):
         weight.assign(array)
         weight.weight_of_2d = _origin(source, taken, prefix, step.mapping)

@@ -54,6 +54,13 @@ LAYERS = {
 }
 
 
+def test_a_network_quantized_in_float8_is_told_to_be_converted_first():
+    network = network_of(layers.Dense(4, name="dense"))
+    network.get_layer("dense").quantize("float8")
+    with pytest.raises(ConversionError, match=r"dense \(Dense\) .*convert the network first.*quantize\('float8'\)\.$"):
+        convert(network)
+
+
 @pytest.mark.parametrize(("made", "says"), LAYERS.values(), ids=LAYERS)
 def test_layers_without_a_counterpart_are_refused_by_name(made, says):
     with pytest.raises(ConversionError, match=says):
