@@ -58,7 +58,7 @@ def test_the_wheel_holds_the_package_the_model_and_both_licences(built):
     (information,) = {name.partition("/")[0] for name in names} - {"planar3d"}
     assert {name for name in names if name.startswith("planar3d/")} == package | {f"planar3d/{MODEL}"}
     assert {f"{information}/licenses/{name}" for name in ("LICENSE", "weights/ms-flair-open.md")} <= names
-    assert "planar3d = planar3d.cli:main" in (built[1] / information / "entry_points.txt").read_text()
+    assert "planar3d = planar3d.__main__:main" in (built[1] / information / "entry_points.txt").read_text()
     large = {name for name in names if (built[1] / name).stat().st_size > 1_000_000}
     assert large == {f"planar3d/{MODEL}"}
 

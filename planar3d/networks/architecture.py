@@ -12,6 +12,7 @@ from planar3d.errors import RecipeError, WeightsError
 from planar3d.graph.keras_graph import check_channels_last
 from planar3d.scans.labels import Targets
 from planar3d.sections import Section
+from planar3d.transfer.metadata import CARD, read_metadata
 from planar3d.transfer.published_models import published_models
 from planar3d.transfer.weight_places import places_of
 
@@ -36,7 +37,14 @@ class WeightSource:
         known = {"none": "random initialization", "imagenet": self.attribution}
         if licence := _licence(weights):
             return f"from the published model {weights} ({licence})"
-        return known.get(weights, f"{Path(weights).name}, whose licence is not stated")
+        card = card_in(Path(weights))
+        named = f"{card['name']}, {Path(weights).name}" if "name" in card else Path(weights).name
+        return known.get(weights, f"{named}, whose licence is {card.get('licence', 'not stated')}")
+
+
+def card_in(weights: Path) -> Mapping[str, Any]:
+    """The model card of a network trained by planar3d; empty for other files."""
+    return read_metadata(weights).get(CARD, {}) if weights.is_file() else {}
 
 
 def _licence(weights: str) -> str:

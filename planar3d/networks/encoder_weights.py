@@ -11,7 +11,7 @@ import numpy as np
 from planar3d.conversion.channels import fitted
 from planar3d.conversion.choices import PLANAR, KernelMapping
 from planar3d.errors import WeightsError
-from planar3d.networks.architecture import WeightSource
+from planar3d.networks.architecture import WeightSource, card_in
 from planar3d.scans.windows import INPUT_SCALE
 from planar3d.transfer import published_models
 from planar3d.transfer.array_files import Arrays
@@ -122,7 +122,13 @@ def _layer(weight: str) -> str:
 def _vgg16_origin(weights: str) -> str:
     if weights == "imagenet":
         return f"ImageNet VGG-16, {find_imagenet()[1]}"
-    return f"{identify(read_arrays(_file_of(weights)))}, {weights}"
+    return _own(weights, identify(read_arrays(_file_of(weights))))
+
+
+def _own(weights: str, identity: str = "the user's own") -> str:
+    """A description of a file: of which trained network it is, else what its arrays are."""
+    name = card_in(_file_of(weights)).get("name")
+    return f"the encoder of {name}, {weights}" if name else f"{identity}, {weights}"
 
 
 VGG16_SOURCE: WeightSource = WeightSource(
@@ -138,8 +144,7 @@ def known_source(attribution: str, imagenet: str) -> WeightSource:
     def origin(weights: str) -> str:
         if weights == "imagenet":
             return f"{attribution}, {_imagenet_file(imagenet).name}"
-        _file_of(weights)
-        return f"the user's own, {weights}"
+        return _own(weights)
 
     return WeightSource(attribution, origin)
 

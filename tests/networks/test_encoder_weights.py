@@ -1,5 +1,6 @@
 """An encoder takes the weights of its own network, of all its layers, under names of Keras or torch."""
 
+import shutil
 from pathlib import Path
 
 import keras
@@ -8,7 +9,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from planar3d.errors import WeightsError
-from planar3d.networks.encoder_weights import VGG16_SOURCE, fill_encoder, fill_flat
+from planar3d.networks.encoder_weights import VGG16_SOURCE, fill_encoder, fill_flat, known_source
 from planar3d.networks.planar_resunet import PlanarResUNet
 from planar3d.networks.vgg16 import encoder_layer_names
 from planar3d.transfer.published_models import find_model
@@ -143,3 +144,12 @@ def test_an_encoder_of_a_published_model_is_credited_to_it_with_its_licence(tmp_
     np.savez("arrays.npz", kernel=np.ones(3))
     Path("arrays.npz").rename("ms-flair-open")  # a file goes before a model of its name
     assert VGG16_SOURCE.credit("ms-flair-open") == "ms-flair-open, whose licence is not stated"
+
+
+def test_an_encoder_of_a_trained_network_s_file_is_said_to_be_that_network_s(tmp_path, monkeypatch):
+    """Also if training kept ImageNet's convolutions, as it does where the encoder is frozen."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(find_model("ms-flair-open"), "mine.weights.h5")
+    for source in VGG16_SOURCE, known_source("ResNet-34", "resnet34-b627a593.pth"):
+        assert source.origin("mine.weights.h5") == "the encoder of ms-flair-open, mine.weights.h5"
+        assert source.credit("mine.weights.h5") == "ms-flair-open, mine.weights.h5, whose licence is CC BY 4.0"
