@@ -15,6 +15,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import typer
+from msseg import write_model, write_msseg
 
 import planar3d
 from planar3d.cli import app
@@ -144,3 +145,18 @@ def test_the_system_of_the_how_to_trains_is_scored_and_segments(tmp_path, one_bo
     assert {row["target"] for row in scores} == {"csf", "grey", "white"} and (
         tmp_path / "run/report/report.html"
     ).is_file()
+
+
+def test_the_whole_of_a_trained_network_is_trained_further_as_the_page_says(tmp_path, monkeypatch, untraced):
+    """The program of the page as it stands, on a tiny network."""
+    monkeypatch.chdir(tmp_path)
+    case = write_msseg(tmp_path, ["01A"]) / "TrainingDataset_MSSEG/01A"
+    for name, file in {"scan": "3DFLAIR", "lesions": "Consensus"}.items():
+        (case / f"{file}.nii.gz").rename(f"{name}.nii.gz")
+    program = next(block for block in blocks(ROOT / "docs/how-to/encoder.md", "python") if "save_weights" in block)
+    assert "ms-flair-open" in program
+    names = {"p3": planar3d}
+    exec(program.replace("ms-flair-open", str(write_model(tmp_path))), names)
+    before, after = (planar3d.load_network(file)[0].get_weights() for file in ("tiny.weights.h5", "mine.weights.h5"))
+    assert all(np.any(one != other) for one, other in zip(before, after, strict=True))
+    assert names["mask"].voxels.shape == nib.load("scan.nii.gz").shape
