@@ -159,10 +159,11 @@ def tune(
     from planar3d.study.run_folder import open_run
     from planar3d.study.tuning import FIELD, tune as tune_run, write_rule
 
-    tuned = tune_run(open_run(out))
+    run = open_run(out)
+    tuned = tune_run(run)
     say(str(tuned))
     if model:
-        write_rule(model, tuned.smallest_mm3)
+        write_rule(model, tuned.smallest_mm3, run.recipe.targets)
         say(f"{model}: {FIELD}={tuned.smallest_mm3:g}")
 
 

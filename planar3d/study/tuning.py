@@ -16,6 +16,7 @@ from planar3d.recipes import Recipe
 from planar3d.scans.geometry import Grid, voxel_mm3
 from planar3d.scans.labels import Targets
 from planar3d.scans.volume import read_labels
+from planar3d.study.results import require_own_weights
 from planar3d.study.run_folder import Run
 from planar3d.study.sources import require_unchanged
 from planar3d.transfer.metadata import RECIPE, read_metadata, write_metadata
@@ -96,7 +97,7 @@ def tune(run: Run) -> Tuned:
 
     Raises:
         RunError: the targets do not have that rule, or already have a value; or fewer than two folds have predictions;
-            or a test case has changed since.
+            or a fold is another run's, or a test case has changed since.
         RecipeError: the last region is not within the one before.
         ScanError: a label map cannot be read.
     """
@@ -125,11 +126,11 @@ def tune(run: Run) -> Tuned:
     return Tuned(smallest, targets.names[-1], len(everything), tried[0.0], crossed, tried[smallest])
 
 
-def write_rule(weights: Path, smallest_mm3: float) -> None:
-    """Write the value into the recipe of a weights file; its arrays are unchanged.
+def write_rule(weights: Path, smallest_mm3: float, tuned: Targets) -> None:
+    """Write the value for these targets into the recipe of a weights file; its arrays are unchanged.
 
     Raises:
-        RunError: the file's recipe does not have that rule.
+        RunError: the file's recipe does not have that rule, or has other regions.
         RecipeError: its recipe has another version.
         WeightsError: the file is missing or damaged.
     """
@@ -139,12 +140,16 @@ def write_rule(weights: Path, smallest_mm3: float) -> None:
         raise RunError(
             f"{weights} has no recipe with nested regions; the network of a run with nested regions is needed."
         )
+    if [*recipe.targets.scored.items()] != [*tuned.scored.items()]:
+        own, others = (", ".join(targets.to_json()["regions"]) for targets in (recipe.targets, tuned))
+        raise RunError(f"{weights} has the regions {own}, but the run {others}. Name weights with the run's regions.")
     with alone_with(weights), written_beside(weights) as temporary:
         shutil.copyfile(weights, temporary)
         write_metadata(temporary, {RECIPE: recipe.changed(**{FIELD: smallest_mm3}).to_json()})
 
 
 def _predicted(run: Run, number: int) -> list[tuple[float, float, float]]:
+    require_own_weights(run, number)
     found = []
     for name in run.folds[number - 1].test:
         path = run.predicted(name, number)

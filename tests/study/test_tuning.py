@@ -113,10 +113,21 @@ def test_a_run_gives_the_value_to_a_weights_file(run, tmp_path):
     result = CliRunner().invoke(app, ["tune", str(run.folder), "--model", str(weights)])
     assert result.exit_code == 0 and "smallest_innermost_mm3=17.5" in result.output, result.output
     assert not list(tmp_path.glob(".*"))
+    other = tmp_path / "other.weights.h5"
+    save_weights(network, other, run.recipe.changed(regions="WT=1+2+4,ET=1+4,TC=1", order="2,4,1"))
+    refused = CliRunner().invoke(app, ["tune", str(run.folder), "--model", str(other)]).exception
+    assert f"{other} has the regions WT=1+2+4, ET=1+4, TC=1, but the run WT=1+2+4, TC=1+4, ET=4" in str(refused)
     again, recipe = load_network(weights)
     assert recipe == run.recipe.changed(smallest_innermost_mm3=17.5) == read_recipe(weights)
     for one, other in zip(network.get_weights(), again.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_predictions_of_another_run_are_refused(run):
+    weights = run.fold(2) / "best.weights.h5"
+    save_weights(recipe_network(run.recipe), weights, run.recipe.changed(seed=7))
+    with pytest.raises(RunError, match=r"best\.weights\.h5 was trained with another training than recipe\.json has"):
+        tune(run)
 
 
 def test_what_cannot_be_tuned_is_refused(run):
