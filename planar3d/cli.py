@@ -105,7 +105,7 @@ def interruptible() -> Iterator[None]:
     destructor or another callback, whose errors Python ignores, or where a library discards all errors, as Keras does
     at times. An error that an extension in C raises instead, as while it is imported, counts as the interruption.
     """
-    arrived, ended, thread = list[int](), threading.Event(), threading.get_ident()
+    arrived, is_over, thread = list[int](), False, threading.get_ident()
 
     def leave(number: int, frame: FrameType | None) -> None:
         for interrupting in before:
@@ -120,17 +120,14 @@ def interruptible() -> Iterator[None]:
         leave(number, frame)
 
     def send_again(number: int) -> None:
-        if ended.is_set() or threading.get_ident() != thread:  # handlers are only set in the main thread
-            return
-        returning = threading.Event()
-        signal.signal(number, leave)
-        threading.Thread(target=send, args=(number, returning), daemon=True).start()
-        returning.set()
+        def ring(alarm: int, frame: FrameType | None) -> None:
+            if not is_over:
+                leave(number, frame)
 
-    def send(number: int, returning: threading.Event) -> None:
-        returning.wait()  # what is raised before would be lost again, and a thread can take long to start
-        if not ended.wait(_LATER):
-            signal.pthread_kill(thread, number)
+        # Handlers are only set in the main thread; Windows has no alarm.
+        if not is_over and threading.get_ident() == thread and hasattr(signal, "SIGALRM"):
+            signal.signal(signal.SIGALRM, ring)
+            signal.setitimer(signal.ITIMER_REAL, _LATER)  # what is raised here would be lost again
 
     def show(unraisable: "sys.UnraisableHookArgs") -> None:
         if not isinstance(unraisable.exc_value, _Interruption):
@@ -146,7 +143,7 @@ def interruptible() -> Iterator[None]:
             raise _Interruption(arrived[-1], send_again) from error
         raise
     finally:
-        ended.set()
+        is_over = True
         sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)
