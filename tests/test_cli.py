@@ -326,6 +326,15 @@ def test_a_demonstration_has_the_folds_that_are_asked_for(run, tmp_path, monkeyp
     assert code == 2 and "The number of folds cannot be 9" in err and not [*tmp_path.iterdir()]
 
 
+def test_a_demonstration_into_a_file_is_refused_before_a_phantom_is_written(run, tmp_path, monkeypatch):
+    small = replace(DEMONSTRATIONS["modern"], reduction=14, scans_per_center=2)
+    monkeypatch.setitem(DEMONSTRATIONS, "modern", small)
+    (tmp_path / "thesis.txt").touch()
+    code, _, err = run("reproduce", "--demo", "--system", "modern", "--out", tmp_path / "thesis.txt")
+    assert code == 2 and "--out" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
 @pytest.mark.parametrize(
     ("words", "named"),
     [

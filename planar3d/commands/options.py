@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 Data = Annotated[Path, Option("--data", help="Folder with a known layout, e.g. BIDS or BraTS, or a CSV table.")]
 
 
-def _folder(path: Path) -> Path:
+def _folder(path: Path | None) -> Path | None:
     """Refuse a file, and the name of an image, which would become that of a folder."""
     from planar3d.scans.image_files import suffix
 
+    if path is None:
+        return None
     if suffix(path) and not path.is_dir():
         raise BadParameter(f"{path} is the name of an image; name a folder, where files are named after scans.")
     if why := why_no_folder(path):
@@ -36,6 +38,7 @@ def why_no_folder(path: Path) -> str:
 
 
 Out = Annotated[Path, Option("--out", help="Folder to write to.", callback=_folder)]
+RunOut = Annotated[Path | None, Option("--out", help="Folder to write to; default: runs/SYSTEM.", callback=_folder)]
 Model = Annotated[
     str, Option("--model", help="Weights file of a trained network, or a published model: ms-flair-open.")
 ]

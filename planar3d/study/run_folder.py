@@ -88,8 +88,6 @@ def start_run(
     data = {"folder": os.path.abspath(dataset.folder), "layout": dataset.layout, "phantom": dataset.is_phantom}
     run = Run(folder, recipe, {scan: cases[scan] for scan in used}, list(folds), data)
     requested = {"recipe.json": recipe.to_json(), "folds.json": _folds_json(run.cases, folds, data)}
-    if folder.exists() and not folder.is_dir():
-        raise RunError(f"{folder} is a file; name a folder for the run.")
     if why := why_too_long(run.picture(scan, len(folds)) for scan in used):
         raise RunError(f"{dataset.folder}: {why} Give the case a shorter id.")
     # First, so that nothing is written for a recipe that cannot be trained, or without the encoder's weights, and the

@@ -208,10 +208,6 @@ def test_a_folder_made_by_another_recipe_or_data_is_refused(run, data, tmp_path)
     with pytest.raises(RunError, match="neither empty nor a run folder"):
         start_run(tmp_path, dataset, RECIPE, run.folds)
 
-    (tmp_path / "file").touch()
-    with pytest.raises(RunError, match="file is a file; name a folder for the run"):
-        start_run(tmp_path / "file", find_cases(data), RECIPE, run.folds)
-
 
 def test_scans_added_or_removed_are_named(run, data, tmp_path):
     folder, added = shutil.copytree(run.folder, tmp_path / "run"), run.folds[0].test[0]
