@@ -150,7 +150,7 @@ def predict_volume(
         float32 (slices, rows, cols) in [0, 1], or (slices, rows, cols, outputs) for several outputs.
 
     Raises:
-        ValueError: voxels of another shape or range, or too few slices. Also what `predictor` raises.
+        ValueError: voxels of another shape or range. Also what `predictor` raises.
 
     Source: Kolarik 2020, section 3.2 and eq. 1.
     """

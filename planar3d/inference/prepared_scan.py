@@ -88,8 +88,8 @@ def predict_prepared(
     probabilities[:] = recipe.targets.background
     rows, cols = recipe.tiles.part(prepared.voxels)
     for number, stack in enumerate(stacks):
-        voxels, own = recipe.tiles.filled(prepared.voxels[stack, rows, cols])
-        probabilities[stack, rows, cols] = predict(voxels, part_of(progress, number, len(stacks)))[own]
+        voxels = prepared.voxels[stack, rows, cols]
+        probabilities[stack, rows, cols] = predict(voxels, part_of(progress, number, len(stacks)))
     return probabilities
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from planar3d.inference.plan import Piece, Plan, StretchShape, per_entry
 from planar3d.progress import Progress
 from planar3d.scans.preparation import Preparation
-from planar3d.scans.windows import checked_prepared, window_starts
+from planar3d.scans.windows import at_least, checked_prepared, window_starts
 
 ALIGNMENT = 64  # bytes, of memory that TensorFlow reads in place
 _KEPT = 8  # plane sizes with cached programs; the heads of a cohort have few
@@ -53,11 +53,11 @@ class SharedInference:
 
     def __call__(self, voxels: np.ndarray, progress: Progress | None = None) -> np.ndarray:
         """Predict a prepared scan, see `Predictor` (Kolarik 2020, section 3.2 and eq. 1)."""
-        voxels = checked_prepared(voxels, self.preparation.brightest)
+        voxels, own = at_least(checked_prepared(voxels, self.preparation.brightest), self.plan.depth)
         starts = window_starts(len(voxels), self.plan.depth, self.plan.stride)
         pieces = dict(zip(starts, self.plan.pieces(len(starts)), strict=True))
         with self._alone:
-            return self._computed(voxels, pieces, progress)[: len(voxels)]
+            return self._computed(voxels, pieces, progress)[own]
 
     def middle(self, window: np.ndarray) -> np.ndarray:
         """The slices (stride, rows, cols) kept of a middle window (depth, rows, cols, images)."""

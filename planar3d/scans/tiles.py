@@ -11,7 +11,7 @@ from scipy import ndimage
 from planar3d.errors import RecipeError
 from planar3d.scans.head import box_of, largest_part
 from planar3d.scans.intensities import HEAD_LEVEL
-from planar3d.scans.windows import at_least, window_starts
+from planar3d.scans.windows import window_starts
 from planar3d.sections import POSITIVE, Section, plausible
 
 Lengths = tuple[int, int, int]  # along slices, rows and columns
@@ -47,10 +47,6 @@ class Tiles(Section):
         """Whether that part is the head's box, whose size differs between scans."""
         return self.planes == "head"
 
-    def filled(self, volume: np.ndarray) -> tuple[np.ndarray, slice]:
-        """A volume padded to the slices that prediction needs, and the range of its own slices."""
-        return volume, slice(None)
-
     @abstractmethod
     def starts(self, volume: Sequence[int]) -> tuple[Sequence[int], ...]:
         """First entries of the tiles along each axis of a volume of this shape.
@@ -83,9 +79,6 @@ class DepthWindows(Tiles):
                 f"windows of depth {self.depth} at stride {self.stride} cannot be composed; the stride must be at most "
                 "the depth, and depth minus stride must be even."
             )
-
-    def filled(self, volume: np.ndarray) -> tuple[np.ndarray, slice]:
-        return at_least(volume, self.depth)
 
     @property
     def shape(self) -> Lengths:  # type: ignore[override]

@@ -77,7 +77,7 @@ def test_a_layer_that_is_used_twice_on_one_input_is_left_to_windows() -> None:
 
 @pytest.mark.parametrize(
     "slices, depth, stride",
-    [(46, 16, 8), (16, 16, 8), (24, 16, 8), (32, 16, 4), (48, 16, 16), (24, 16, 2)],
+    [(46, 16, 8), (9, 16, 8), (16, 16, 8), (24, 16, 8), (32, 16, 4), (48, 16, 16), (24, 16, 2)],
 )
 def test_the_planar_resunet_shared_equals_windowed_bit_for_bit(slices: int, depth: int, stride: int) -> None:
     network, scan = planar_resunet(depth), voxels(slices, 32)
