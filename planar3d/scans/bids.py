@@ -51,8 +51,7 @@ def find_bids_scans(dataset: Path) -> dict[Path, str]:
     scans = dict(sorted(({path: _why_no_scan(dataset, path) for path in without_copies(named)} | closed).items()))
     if not scans:
         raise ScanError(
-            f"{dataset} is a BIDS data set without FLAIR scans; expected: sub-*/[ses-*/]anat/*_FLAIR.nii[.gz]. "
-            "Name the scans themselves."
+            f"{dataset} is a BIDS data set without FLAIR scans, sub-*/[ses-*/]anat/*_FLAIR.nii[.gz]. Name the scans."
         )
     return scans
 

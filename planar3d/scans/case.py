@@ -107,7 +107,7 @@ class Dataset:
             raise DatasetError(
                 f"{len(without)} of {counted(self.cases, 'case')} in {self.folder} {has_or_have(without)} not all "
                 f"images of the recipe: {', '.join(case.id for case in without)}. {without[0].lacking(names)}. Add "
-                "them, or choose a recipe that works without them."
+                "them, or choose another recipe."
             )
         self.require_files({"scan": [(case.id, case.images[name]) for case in self.cases for name in names]})
 

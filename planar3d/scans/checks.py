@@ -26,9 +26,8 @@ def check_parts(voxels: Any, header: Any) -> None:
     are_numbers = isinstance(voxels, np.ndarray) and voxels.dtype.kind in "biuf"
     if not are_numbers or not isinstance(header, nib.Nifti1Header):
         raise ScanError(
-            "A planar3d.Scan is made of an array of numbers and a NIfTI header, Scan(voxels, header); got "
-            f"{type(voxels).__name__} and {type(header).__name__}. To make a header from an affine: "
-            "nibabel.Nifti1Image(voxels, affine).header."
+            "planar3d.Scan(voxels, header) takes an array of numbers and a NIfTI header, e.g. "
+            f"nibabel.Nifti1Image(voxels, affine).header; got {type(voxels).__name__} and {type(header).__name__}."
         )
 
 
@@ -46,8 +45,8 @@ def faults_of_shape(scan: "Scan", needed: str) -> Iterator[str]:
         yield f"is {len(shape)}-D {shape}; {needed} is needed. {advice}"
     if shape != scan.header.get_data_shape():
         yield (
-            f"has voxels of shape {shape}, but a header for {scan.header.get_data_shape()}. Make a header for the "
-            "voxels from their own affine: nibabel.Nifti1Image(voxels, affine).header."
+            f"has voxels of shape {shape}, but a header for {scan.header.get_data_shape()}. Make a header for "
+            "them: nibabel.Nifti1Image(voxels, affine).header."
         )
 
 
@@ -86,10 +85,7 @@ def faults_of_contrast(scan: "Scan") -> Iterator[str]:
     if low == high:
         yield f"has the value {low:g} everywhere; a scan with contrast is needed."
     if not MAGNITUDES[0] <= max(abs(low), abs(high)) <= MAGNITUDES[1]:
-        yield (
-            f"has values from {low:g} to {high:g}, which no scanner produces. Its voxels or their scaling are damaged; "
-            "convert the original data again."
-        )
+        yield f"has values from {low:g} to {high:g}, which no scanner produces. Convert the original data again."
 
 
 def faults_of_image(scan: "Scan") -> Iterator[str]:

@@ -185,8 +185,7 @@ def choose_flair(series: Sequence[DicomSeries], place: Path) -> tuple[list[Dicom
     if not scans:
         raise ScanError(f"{place} has no MR series. Found: {listed}.")
     raise ScanError(
-        f"{place} has no series with the name or times of a FLAIR scan. Found: {listed}. Name a file of the right "
-        "series."
+        f"{place} has no series with the name or times of a FLAIR scan. Found: {listed}. Name a file of the right one."
     )
 
 

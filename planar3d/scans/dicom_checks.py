@@ -102,8 +102,7 @@ def _faults(series: DicomSeries, by_name: bool) -> Iterator[str]:
         worst = int(off.argmax())
         yield (
             f"has slices that do not form a single grid: a corner of slice {worst + 1} of {len(off)} "
-            f"({_name(series, worst)}) lies {off[worst]:.2f} mm off the grid of the others. Such a volume is not "
-            "supported."
+            f"({_name(series, worst)}) lies {off[worst]:.2f} mm off the grid of the others; it is not supported."
         )
     if not by_name and (mixed := _mixed(series, float(np.median(steps)))):
         yield f"mixes {mixed}; {_ONE_VOLUME}"

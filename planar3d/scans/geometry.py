@@ -41,8 +41,7 @@ def voxel_axes(grid: Grid) -> np.ndarray:
     axes = np.diag(given) if lengths_alone else given[:3, :3] if given.shape in ((3, 3), (4, 4)) else np.zeros((3, 3))
     if not np.isfinite(axes).all() or _is_flat(axes) or (lengths_alone and given.min() <= 0):
         raise ScanError(
-            f"The voxel spacing is {given.tolist()}; three positive lengths in mm are needed, or an affine whose axes "
-            "span space."
+            f"The voxel spacing is {given.tolist()}; three positive lengths in mm are needed, or an affine."
         )
     lengths = np.linalg.norm(axes, axis=0)
     cosines = (axes / lengths).T @ (axes / lengths)

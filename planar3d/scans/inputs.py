@@ -96,8 +96,7 @@ def find_inputs(inputs: Sequence[Given], images: Sequence[str] = FLAIR) -> list[
     if len({item.dataset for item in found}) > 1:
         alone = next(item.dataset for item in found if item.dataset)
         raise ScanError(
-            f"{alone} is a BIDS data set, and its masks are written as one; name only this data set, and segment the "
-            "other scans into another folder."
+            f"{alone} is a BIDS data set, whose masks are written as one; segment other scans into another folder."
         )
     if len(found) == 1 and found[0].problem:
         raise ScanError(found[0].problem)
@@ -150,8 +149,7 @@ def _find_in_folder(folder: Path) -> list[ScanInput]:
     nifti = [path for path in scans if is_nifti(path)]
     if nifti and dicom:
         raise ScanError(
-            f"{folder} has NIfTI scans ({nifti[0].name} …) and DICOM files ({dicom[0].name} …); name the files or "
-            "folders to segment."
+            f"{folder} has NIfTI scans ({nifti[0].name} …) and DICOM files ({dicom[0].name} …); name those to segment."
         )
     unique = without_pairs(dict.fromkeys((*scans, *{path.parent: path for path in lost}.values()), ""))
     found = [_of_file(path, problem=problem) for path, problem in (unique | closed).items()]
@@ -170,8 +168,7 @@ def _find_in_folder(folder: Path) -> list[ScanInput]:
         images = images or [path for path in files if path.name.lower().endswith(DICOM_SUFFIXES)]
         there = f", but {kind}: {listed(path.name for path in images)}" if images else ""
         raise ScanError(
-            f"{folder} has no .nii or .nii.gz file with FLAIR in its name and no DICOM files{there}. Name the scans "
-            "themselves."
+            f"{folder} has no .nii or .nii.gz file with FLAIR in its name and no DICOM files{there}. Name the scans."
         )
     return found
 

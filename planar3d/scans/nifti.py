@@ -105,8 +105,7 @@ def read_whole(path: Path) -> tuple[nib.Nifti1Header, bytes]:
         raise ScanError(f"{path} is a damaged gzip file ({error}). Copy or convert it again.") from None
     if len(content) < declared:
         raise ScanError(
-            f"{path} is truncated: its header declares {declared:,} bytes, it has {len(content):,}. Copy or convert "
-            "it again."
+            f"{path} is truncated: it has {len(content):,} of {declared:,} bytes. Copy or convert it again."
         )
     read_extensions(path, header, content)
     return header, content

@@ -55,8 +55,7 @@ def read_extensions(path: Path, header: nib.Nifti1Header, content: bytes) -> Non
         end += size
     if end > offset:
         raise ScanError(
-            f"{path} declares that its voxels begin at byte {offset:,}, inside a header extension that ends at byte "
-            f"{end:,}. Convert the original data again."
+            f"{path} has voxels from byte {offset:,}, inside a header extension to byte {end:,}. Convert it again."
         )
     header.extensions.extend(found)
 
@@ -95,8 +94,7 @@ def _mend_shape(path: Path, header: nib.Nifti1Header) -> None:
         )
     if int(header["datatype"]) not in nib.nifti1.data_type_codes or not header.get_data_dtype().itemsize:
         raise ScanError(
-            f"{path} has voxels of type {header['datatype']}, which cannot be read; integers or floats of 8 to 64 bits "
-            "are needed. Convert the original data again."
+            f"{path} has voxels of type {header['datatype']}, not integers or floats of 8 to 64 bits. Convert it again."
         )
 
 
@@ -106,8 +104,7 @@ def _mend_offset(path: Path, header: nib.Nifti1Header) -> None:
         header["vox_offset"] = first
     elif not (first <= found <= _MAXIMUM_OFFSET and found.is_integer()):
         raise ScanError(
-            f"{path} declares that its voxels begin at byte {found:.9g} (vox_offset); a whole number from {first} to "
-            f"{_MAXIMUM_OFFSET:,} is expected, or 0. Convert the original data again."
+            f"{path} has the vox_offset {found:.9g}; 0 or {first} to {_MAXIMUM_OFFSET:,} is expected. Convert it again."
         )
 
 

@@ -124,15 +124,11 @@ def refuse_other_phantom(folder: Path, settings: Mapping[str, Any]) -> None:
     found = read_json_object(folder / PHANTOM, DatasetError) or settings
     files = sorted(path.name for path in folder.glob("[!.]*"))
     if files and PHANTOM not in files:
-        raise DatasetError(
-            f"{folder} has {listed(files)} and is not a phantom; name an empty or new folder, so that nothing is "
-            "replaced."
-        )
+        raise DatasetError(f"{folder} has {listed(files)} and is not a phantom; name an empty or new folder.")
     if found != settings:
         there, needed = (", ".join(f"{name} {value}" for name, value in each.items()) for each in (found, settings))
         raise DatasetError(
-            f"{folder} has a phantom with other settings ({there}; needed: {needed}). Delete it, or name another "
-            "folder."
+            f"{folder} has a phantom with other settings ({there}; needed: {needed}). Delete it, or name another."
         )
 
 

@@ -82,8 +82,7 @@ def read_masks(folder: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]
     files, images = slices(folder), series.images
     if len(files) != len(images):
         raise ScanError(
-            f"{folder} has {counted(files, 'mask')}, but {place} has {counted(images, 'image')}; one for each "
-            "is needed."
+            f"{folder} has {counted(files, 'mask')}, but {place} has {counted(images, 'image')}. Export both."
         )
     ranges = _LIVER if series.modality == "CT" else _RANGES
     labels_of = np.full(_HIGHEST + 1, -1, np.float32)

@@ -95,8 +95,8 @@ def read_table(path: Path, needed: Sequence[str], error: type[Planar3DError]) ->
         place = f"{path}, line {number}"
         if any(cells[len(columns) :]) and set(needed) & set(columns):  # the first line may be no header
             raise error(
-                f"{place}: {counted(cells, 'value')}, but {counted(columns, 'column')} ({', '.join(first[1])}). Put "
-                "values that contain the delimiter in quotation marks."
+                f"{place}: {counted(cells, 'value')}, but {counted(columns, 'column')} ({', '.join(first[1])}). Quote "
+                "values that contain the delimiter."
             )
         rows.append(CsvRow(place, {name: cell for name, cell in zip(columns, cells, strict=False) if name}))
     spelled = list(filter(None, first[1]))

@@ -112,8 +112,7 @@ class Patches(Tiles):
     def check(self) -> None:
         if not len(self.shape) == len(self.step) == 3:
             raise RecipeError(
-                f"patches: shape {self.shape} and step {self.step} need three numbers each, along slices, rows and "
-                "columns."
+                f"patches: shape {self.shape} and step {self.step} need three numbers each: slices, rows, columns."
             )
         for length, advance in zip(self.shape, self.step, strict=True):
             if min(length, advance) < 0 or advance > length or (length and not advance):
@@ -123,8 +122,7 @@ class Patches(Tiles):
                 )
             if self.overlap == "crop" and (length - advance) % 2:
                 raise RecipeError(
-                    f"patches: a tile of {length} at steps of {advance} has no center of whole voxels; with overlap "
-                    "'crop', their difference must be even."
+                    f"patches: a tile of {length} at steps of {advance}: overlap 'crop' needs an even difference."
                 )
 
     @property

@@ -229,10 +229,7 @@ def read_volume(
 def _labels_sentence(mask: Scan) -> str:
     found = np.unique(mask.voxels)
     if len(found) > _MOST_LABELS and found[-1] > 1:
-        return (
-            f"has {len(found):,} different values from {found[0]:g} to {found[-1]:g}, so it is not a mask; a lesion "
-            "mask of {0, 1} is needed. Name the mask instead of the scan."
-        )
+        return f"has {len(found):,} different values, {found[0]:g} to {found[-1]:g}; name the lesion mask of {{0, 1}}."
     shown = ", ".join(f"{v:g}" for v in found[:6]) + (", …" if len(found) > 6 else "")
     return (
         f"has the labels {{{shown}}}; a lesion mask of {{0, 1}} is needed. Keep only the values of lesions, LOW to "

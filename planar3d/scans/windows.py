@@ -184,10 +184,9 @@ def checked_prepared(voxels: Any, brightest: float) -> np.ndarray:
     """
     voxels = numbers_of(voxels, "The voxels")
     if voxels.ndim != 4 or not voxels.size:
-        advice = " Add an axis for the one image: voxels[..., None]." if voxels.ndim == 3 else ""
         raise ValueError(
             f"The voxels have the shape {voxels.shape}, but (slices, rows, cols, images) of a prepared scan are "
-            f"needed.{advice}"
+            "needed; voxels[..., None] adds the axis of one image."
         )
     if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
         raise ValueError("The voxels have NaN or infinity; replace them first, e.g. with numpy.nan_to_num.")
@@ -212,8 +211,8 @@ def network_input(windows: np.ndarray, channels: int = 3) -> np.ndarray:
     """
     if windows.shape[-1] != 1:
         raise ValueError(
-            f"The voxels have {counted(windows.shape[-1], 'image')} along their last axis, but 1 is needed, which is "
-            "repeated for the network's channels. The axes are (slices, rows, cols, images)."
+            f"The voxels have {counted(windows.shape[-1], 'image')} along their last axis, but 1 is needed. The "
+            "axes are (slices, rows, cols, images)."
         )
     if windows.dtype != np.uint8 and not (windows.min(initial=0) >= 0 and windows.max(initial=0) <= 255):
         raise _other_range(windows)

@@ -220,7 +220,7 @@ def test_a_folder_without_scans_is_refused(tmp_path):
         (["notes.txt"], r"no \.nii or .nii.gz file with FLAIR in its name and no DICOM files\. Name the scans"),
         (["a.dcm"], r"no DICOM files, but files only named like DICOM files: a\.dcm\. Name the scans"),
         (["a_FLAIR_mask.nii.gz", "b_mask.nii"], r", but masks or maps: a_FLAIR_mask\.nii\.gz, b_mask\.nii\. Name the"),
-        (["T1.nii.gz"], r", but other images: T1\.nii\.gz\. Name the scans themselves"),
+        (["T1.nii.gz"], r", but other images: T1\.nii\.gz\. Name the scans"),
     ):
         touch(tmp_path, *names)
         with pytest.raises(ScanError, match=says):
@@ -316,7 +316,7 @@ def test_bids_is_given_alone(tmp_path):
         touch(tmp_path, f"{dataset}/sub-01/anat/sub-01_FLAIR.nii.gz")
     touch(tmp_path, "FLAIR.nii")
     for other in ("two", "FLAIR.nii"):
-        with pytest.raises(ScanError, match=r"is a BIDS data set.*name only this data set"):
+        with pytest.raises(ScanError, match=r"is a BIDS data set.*other scans into another folder"):
             find_inputs([tmp_path / "one", tmp_path / other])
 
 

@@ -117,7 +117,7 @@ def test_every_layer_turns_a_mask_in_memory(tmp_path):
         ([0, 1, 2], r"labels \{0, 1, 2\}.*Keep only the values of lesions"),
         ([0, 0.25, 1], r"labels \{0, 0\.25, 1\}"),
         ([0, -1], r"labels \{-1, 0\}"),
-        (range(51), r"has 51 different values from 0 to 50, so it is not a mask; .*Name the mask"),
+        (range(51), r"has 51 different values, 0 to 50; name the lesion mask"),
         ([0.9992, 1.0008], "is 1.0008 everywhere"),
         ([1, 1], "is 1 everywhere; a lesion mask of {0, 1} is needed"),
         ([7, 7], "is 7 everywhere; a lesion mask of {0, 1} is needed. Name another"),

@@ -60,7 +60,7 @@ def test_voxels_may_begin_anywhere_behind_the_header(read, kind, gap):
 def test_an_offset_that_places_no_voxels_is_refused(read, kind, offset):
     if kind is nib.Nifti2Header:
         offset = {351: 543, 352.5: 540}.get(offset, 2**62 if not abs(offset) < 2**62 else offset)
-    with pytest.raises(ScanError, match=rf"begin at byte {offset:.9g}".replace("+", r"\+") + ".*vox_offset"):
+    with pytest.raises(ScanError, match=rf"the vox_offset {offset:.9g}; 0 or".replace("+", r"\+")):
         read(_content(kind, vox_offset=offset))
 
 
@@ -71,7 +71,7 @@ def test_an_extension_is_kept_unless_it_reaches_into_the_voxels(read, tmp_path):
     (kept,) = nib.load(tmp_path / "again.nii").header.extensions
     assert (kept.get_code(), kept.get_content()) == (4, b"a word of the scanner   ")
     for offset in (0, 352, 368):
-        with pytest.raises(ScanError, match="inside a header extension that ends at byte 384"):
+        with pytest.raises(ScanError, match="inside a header extension to byte 384"):
             read(_content(between=b"\1\0\0\0" + EXTENSION, vox_offset=offset))
 
 

@@ -106,7 +106,7 @@ def test_half_precision_is_stored_where_it_is_asked_for():
 
 def test_images_that_cannot_be_standardized_are_refused():
     empty = np.zeros((4, 4, 4), np.float32)
-    with pytest.raises(ScanError, match="is zero everywhere, and so are its other images"):
+    with pytest.raises(ScanError, match="is zero everywhere, and so is every other image"):
         BOX.prepare({"t1": _scan(empty), "t2": _scan(empty)})
     flat = empty.copy()
     flat[1:3] = 7

@@ -265,7 +265,7 @@ def test_a_folder_with_a_phantom_of_other_settings_is_refused_and_left_as_it_is(
     names = write_phantom(tmp_path, **settings)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     for name, value in {"seed": 0, "reduction": 15, "scans_per_center": 2, "layout": "msseg"}.items():
-        says = rf"{name} {settings[name]}.*needed: .*{name} {value}.* another folder"
+        says = rf"{name} {settings[name]}.*needed: .*{name} {value}.* name another"
         with pytest.raises(DatasetError, match=says):
             write_phantom(tmp_path, **(settings | {name: value}))
     assert write_phantom(tmp_path, **settings) == names

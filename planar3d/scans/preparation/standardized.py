@@ -53,8 +53,7 @@ class Standardized(Preparation):
         turned = [whole.turned(scans[name].voxels) for name in self.images]
         brain = np.logical_or.reduce([volume != 0 for volume in turned])
         if not brain.any():
-            others = ", and so are its other images" if len(turned) > 1 else ""
-            raise ScanError(f"{first.path or 'The scan'} is zero everywhere{others}.")
+            raise ScanError(f"{first.path or 'The scan'} is zero everywhere, and so is every other image of the case.")
         geometry = self.geometry(whole, brain)
         voxels = np.zeros((*geometry.prepared, len(turned)), self.stored)
         for channel, (name, volume) in enumerate(zip(self.images, turned, strict=True)):
@@ -63,8 +62,7 @@ class Standardized(Preparation):
             deviation = values.std() if values.size else 0.0
             if not deviation:
                 raise ScanError(
-                    f"{scans[name].path or name} has the same value everywhere in the brain; an image with contrast is "
-                    "needed. Export it again."
+                    f"{scans[name].path or name} has the same value everywhere in the brain. Export it again."
                 )
             standardized = np.zeros(native, self.stored)
             standardized[inside] = (values - values.mean()) / (deviation + _LEAST_DEVIATION)
