@@ -15,7 +15,7 @@ class Planar3DError(Exception):
 
 
 class Planar3DWarning(UserWarning):
-    """What the user should know of data that are used nevertheless; the command line prints its sentence."""
+    """What the user should know about data that are used nevertheless; the command line prints its sentence."""
 
 
 class ScanError(Planar3DError):
@@ -47,7 +47,7 @@ class RunError(Planar3DError):
 
 
 def path_of(given: object, what: str, error: type[Planar3DError] = Planar3DError) -> Path:
-    """The path given to a public function; an error for None, numbers and empty text, which are no paths."""
+    """The path given to a public function; an error for None, numbers and empty text, which are not paths."""
     if not isinstance(given, str | os.PathLike) or given == "":
         found = "an empty string" if given == "" else type(given).__name__
         raise error(f"{what} must be given as a string or a Path; got {found}.")

@@ -143,7 +143,7 @@ def alive(path: Path, holder: Holder) -> bool:
 def _refuse(text: str) -> None:
     raise RunError(
         f"{text}. Start it again when that process has ended, or use another --out. If it was killed, its claim "
-        f"expires at the latest {SILENT / 60:.0f} minutes after its last heartbeat."
+        f"expires at most {SILENT / 60:.0f} minutes after its last heartbeat."
     )
 
 

@@ -33,7 +33,7 @@ def listed(items: Iterable[object], most: int = 5) -> str:
 
 
 def printable(name: str) -> str:
-    """A name of a file as text: bytes that are no text are written as escapes."""
+    """A name of a file as text: bytes that are not text are written as escapes."""
     return name.encode("utf-8", "backslashreplace").decode()
 
 

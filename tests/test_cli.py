@@ -290,7 +290,7 @@ def test_prepare_and_train_make_the_same_run_folder_as_crossval(run, data, tmp_p
         (["reproduce", "--system", "?"], "'?' is unknown; choose one of: 'paper', "),
         (["report", "DATA"], "not a run folder, with recipe.json and folds.json"),
         (["evaluate", "absent", "DATA"], "absent does not exist"),
-        (["evaluate", __file__, "DATA"], "test_cli.py is none; name two masks, or a folder of masks and then the data"),
+        (["evaluate", __file__, "DATA"], "test_cli.py is not; name two masks, or a folder of masks and then the data"),
         (["report", "absent"], "absent is not a run folder, with recipe.json"),
         (["weights", "--out", "run", "--format", "onnx"], "'onnx' is unknown"),
         (["weights", "--out", "run", "--source", "imagenett"], "imagenett does not exist; name a file of the"),

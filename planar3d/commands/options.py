@@ -31,7 +31,7 @@ def _folder(path: Path | None) -> Path | None:
 
 
 def why_no_folder(path: Path) -> str:
-    """A sentence if something else than a folder is at a path or above it, else nothing."""
+    """A sentence if something other than a folder is at a path or above it, else nothing."""
     lowest = next((place for place in (path, *path.parents) if os.path.lexists(place)), None)
     is_other = lowest is not None and not lowest.is_dir()
     return f"{lowest} is not a folder; name one, which need not exist." if is_other else ""

@@ -36,7 +36,7 @@ def predict(
     recipe: Annotated[str | None, Option(help="Overrides the recipe in the weights file.")] = None,
     settings: Settings = None,
     size: Size = None,
-    method: Annotated[str, Option(help="shared (faster), windowed (the paper's), auto.")] = "auto",
+    method: Annotated[str, Option(help="shared (faster), windowed (as in the paper), or auto.")] = "auto",
     engine: Annotated[str, Option(help="keras, openvino, or auto (the fastest).")] = "auto",
     precision: Annotated[
         str | None,
@@ -57,7 +57,7 @@ def predict(
         bool,
         Option(
             "--dicom-sr",
-            help="Also write count and volumes of lesions as DICOM structured reports; includes --dicom-seg.",
+            help="Also write the number and volumes of lesions as DICOM structured reports; implies --dicom-seg.",
         ),
     ] = False,
     same_format: Annotated[
@@ -169,7 +169,7 @@ def compare(
     as_json: AsJson = False,
     assume_affine: AssumeAffine = False,
 ) -> None:
-    """Find new, enlarging, shrinking, gone and stable lesions of two visits, with a report that shows both."""
+    """Classify lesions of two visits as new, enlarging, shrinking, gone or stable, with a report that shows both."""
     from planar3d.extras import check_study_extra
     from planar3d.scans.volume import read_mask, read_scan
     from planar3d.study.visits import comparison_files, write_comparison
@@ -186,7 +186,7 @@ def compare(
 
         segmenter = Segmenter(open_models(str(model), recipe, settings))
         if len(segmenter.recipes[0].targets.names) > 1:
-            raise RecipeError("compare takes one target, but the model has several. Give masks of one with --masks.")
+            raise RecipeError("compare takes one target, but the model has several. Give one target's masks: --masks.")
         found = [segment_case(scan, segmenter) for scan in scans]
     content = write_comparison((scans[0], found[0]), (scans[1], found[1]), out)
     for warning in content["warnings"]:
@@ -223,7 +223,7 @@ def evaluate(
         raise ScanError(f"{prediction} does not exist; name a mask, or the folder that predict wrote.")
     if reference.is_dir() and not is_foreign(reference):
         raise ScanError(
-            f"{reference} is a folder, but {prediction} is none; name two masks, or a folder of masks and then the "
+            f"{reference} is a folder, but {prediction} is not; name two masks, or a folder of masks and then the "
             "data set of the scans."
         )
     if out:

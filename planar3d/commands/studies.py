@@ -132,7 +132,7 @@ def reproduce(
 def report(
     out: Annotated[Path, Argument(help="A run folder, or an output folder of predict.")], as_json: AsJson = False
 ) -> None:
-    """Write the report of a run folder, with the paper's tables, or of an output folder of predict."""
+    """Write the report of a run folder, with the paper's tables, or the report of an output folder of predict."""
     from planar3d.study.cohort_folder import CohortFolder
     from planar3d.study.cohort_report import write_cohort_report
     from planar3d.study.report import write_report

@@ -32,7 +32,7 @@ class ACSConv3D(layers.Conv2D):
         strides: (depth, rows, cols).
         padding: as in the 2D layer.
         dilation_rate: the same for all axes.
-        axis: of depth among the three axes.
+        axis: the position of depth among the three axes.
         variant: one of `VARIANTS`.
         kwargs: other arguments of the 2D layer.
 

@@ -37,7 +37,7 @@ def score_targets(
 ) -> dict[str, dict[str, float]]:
     """Score every target by name: the scores of `score_scan`, and the targets' set of measures.
 
-    Arguments as in `score_scan`, but label maps. Targets that references of the case's group never have get nan.
+    Arguments as in `score_scan`, but label maps. Targets that never occur in references of the case's group get nan.
     """
     found, measures = targets.masks(prediction), MEASURE_SETS[targets.measures]
     scores = dict[str, dict[str, float]]()

@@ -79,7 +79,7 @@ def overlay(
         prediction: the predicted mask on the grid of the scan; above 0.5 is lesion.
         reference: the expert's mask on the grid of the scan, or None.
         parts: boolean masks of the prediction's parts by name, on the grid of the scan; outlined instead of the whole.
-        expected: those of the reference, outlined underneath in paler, broader lines of the same colours.
+        expected: the reference's masks of the parts, outlined underneath in paler, broader lines of the same colours.
 
     Raises:
         ScanError: the masks are not on the scan's grid.

@@ -62,7 +62,7 @@ def lesion_table(mask: Scan, probabilities: Scan | None = None) -> list[Lesion]:
 def lesion_labels(mask: Scan) -> np.ndarray:
     """The lesion number of each voxel, as in `lesion_table`, (i, j, k); 0 is background.
 
-    The type is uint16, or int32 for more lesions than that can number.
+    The type is uint16, or int32 above 65,535 lesions.
     """
     indices, of, centroids = _numbered(mask)
     labels = np.zeros(mask.voxels.shape, np.uint16 if centroids.shape[1] < 2**16 else np.int32)

@@ -42,7 +42,7 @@ def check_quality(
         whole_head: True for a model of whole heads, False for one of extracted brains, None if it takes both.
         targets: the targets of the mask, with their plausible size.
         image: the expected contrast of the scan; only flair can be checked.
-        measured: the model card's evaluation: `spacing_mm`, the least and greatest distance of slices; `extracted`, a
+        measured: the model card's evaluation: `spacing_mm`, the smallest and largest slice spacing; `extracted`, a
             list of True, False or both; `false_alarms_ml`, the median volume marked in scans without targets.
     """
     checked = CheckedScan(scan, mask, whole_head, targets, image, measured or {})

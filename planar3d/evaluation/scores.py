@@ -105,7 +105,7 @@ def directed_distances(
 
     Args:
         reference, prediction: boolean masks on one grid, (i, j, k).
-        beyond: whether a mask that reaches the volume's border continues beyond, so that it has no surface there.
+        beyond: whether a mask that reaches the volume's border continues beyond it, so that it has no surface there.
     """
     # The border of the box is not the volume's, so one more voxel is kept around the masks where it matters.
     box, axes = box_of(reference | prediction), voxel_axes(spacing)

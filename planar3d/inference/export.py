@@ -70,7 +70,7 @@ def export_network(
         The exported files, with the largest difference in probability from Keras on a window of noise.
 
     Raises:
-        RecipeError: the network has other channels, windows or outputs than the recipe.
+        RecipeError: the network's channels, windows or outputs differ from the recipe's.
         Planar3DError: an unknown format, something else in a folder's place or added to it, a missing package, a
             backend that the format does not support, a network in another precision, a layer that cannot be exported,
             or a difference above 1e-4, of outputs above 1 relative to the largest.

@@ -78,8 +78,8 @@ def predictor(
             weights: make another predictor after training; or an open weights file, from which Keras builds the
             network only if needed.
         recipe: defines the tiles, and the network's input and output. Default: the weights file's, else `PAPER`.
-        method: `"windowed"`, every window separately, as in the paper; `"shared"`, what windows share only once, and of
-            the rest only what the kept slices need; `"auto"`, shared if the network allows it.
+        method: `"windowed"`, every window separately, as in the paper; `"shared"` computes what windows share only
+            once, and of the rest only what the kept slices need; `"auto"`, shared if the network allows it.
         engine: `"keras"`, bit for bit the windowed result in float32 on TensorFlow; `"openvino"`, faster on CPUs,
             equal within rounding; `"auto"`, OpenVINO if it is installed and no GPU is found, and Keras if
             OpenVINO is too old or damaged, as `description` then says.
@@ -91,9 +91,9 @@ def predictor(
 
     Raises:
         RecipeError: an unknown method, engine or precision, the windowed method on OpenVINO, int8 on Keras, or a
-            network with other inputs or outputs than the recipe's.
+            network whose inputs or outputs differ from the recipe's.
         Planar3DError: the network's graph does not allow the method, the engine is missing or does not support it,
-            int8 was not measured for the model, or a file has another network than the recipe's.
+            int8 was not measured for the model, or a file has a network that is not the recipe's.
     """
     if recipe is None:
         recipe = network.recipe if isinstance(network, Model) else PAPER

@@ -1,4 +1,4 @@
-"""Exact shared inference: computations shared by windows are done once, and of windows only the kept slices."""
+"""Exact shared inference: what windows share is computed once, and of the rest only what the kept slices need."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -43,7 +43,7 @@ def fill_encoder(network: keras.Model, weights: EncoderWeights, mapping: KernelM
         mapping: of 2D kernels to kernels deeper than one slice.
 
     Raises:
-        WeightsError: the weights cannot be found, or are not those of all of the network's VGG-16 layers.
+        WeightsError: the weights cannot be found, or do not cover all VGG-16 layers of the network.
     """
     if weights is None:
         return None
@@ -52,10 +52,10 @@ def fill_encoder(network: keras.Model, weights: EncoderWeights, mapping: KernelM
 
 
 def input_scale(weights: EncoderWeights) -> float:
-    """How many times larger than prepared grey levels, in [-1, 1), the inputs of VGG-16's weights are.
+    """How many times larger the inputs expected by weights of VGG-16 are than prepared grey levels, in [-1, 1).
 
-    Keras' weights expect grey levels minus their mean, torch's the same divided by a standard deviation, and those of
-    a network trained by planar3d prepared scans.
+    Keras' weights expect grey levels minus their mean; torch's weights expect the same, divided by a standard
+    deviation; the weights of a network trained by planar3d expect prepared scans.
     """
     if weights is None or weights == "imagenet":
         return INPUT_SCALE

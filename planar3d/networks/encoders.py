@@ -75,7 +75,7 @@ def _vgg16(input_shape: InputShape, weights: EncoderWeights, matched: bool, mapp
 
 
 def match_input_range(convolutions: Iterable[Any], scale: float = INPUT_SCALE) -> None:
-    """Divide the biases of all of an encoder's convolutions by a scale, for inputs so many times smaller than expected.
+    """Divide the biases of all of an encoder's convolutions by a scale, for inputs that are smaller by this factor.
 
     Convolutions with ReLU and maximum poolings are homogeneous: with biases b / s, the features of x / s are those of x
     divided by s, in every layer. VGG-16's ImageNet weights were trained on grey levels of about ±128; unscaled biases,

@@ -210,7 +210,8 @@ def refuse_misfit(network: keras.Model, arrays: Mapping[str, np.ndarray], path: 
     if unnumbered(layers) == unnumbered(wanted):
         raise WeightsError(
             f"{path} has {others} where {network.name} has {lacking}: Keras numbers layers without a name anew in each "
-            "network. Give each layer with weights a name, also in wrappers and nested networks, and train again."
+            "network. Give each layer with weights a name, including those in wrappers and nested networks, and train "
+            "again."
         )
     raise WeightsError(
         f"{path} has another network: of the {counted(wanted, 'layer')} of {network.name} it lacks {lacking}; it has "

@@ -204,7 +204,7 @@ def made_by_planar3d(about: dict[str, Any]) -> bool:
 def read_json_object(
     path: Path, refusal: type[Planar3DError] = ScanError, advice: str = "Fix it, or name the scans themselves."
 ) -> dict[str, Any]:
-    """The content of a description or a sidecar; empty if there is none, and a `refusal` if it is no JSON object."""
+    """The content of a description or a sidecar; empty if there is none, and a `refusal` if it is not a JSON object."""
     try:
         content = parse_json(path) if path.is_file() else {}
     except (OSError, ValueError) as error:

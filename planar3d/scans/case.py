@@ -105,16 +105,16 @@ class Dataset:
         """Refuse cases that lack one of these images, or whose files are missing or unreadable; names all of them."""
         if without := [case for case in self.cases if case.lacking(names)]:
             raise DatasetError(
-                f"{len(without)} of {counted(self.cases, 'case')} in {self.folder} {has_or_have(without)} not all "
-                f"images of the recipe: {', '.join(case.id for case in without)}. {without[0].lacking(names)}. Add "
-                "them, or choose another recipe."
+                f"Images of the recipe are missing from {len(without)} of {counted(self.cases, 'case')} in "
+                f"{self.folder}: {', '.join(case.id for case in without)}. {without[0].lacking(names)}. Add them, or "
+                "choose another recipe."
             )
         self.require_files({"scan": [(case.id, case.images[name]) for case in self.cases for name in names]})
 
     def require_meaning(self, scored: Mapping[str, Labels]) -> None:
         """Refuse targets, by name, with other labels than the data set has under that name.
 
-        Labels that only one of them knows are no difference: the enhancing tumour of BraTS is 4, or 3 from 2023 on.
+        Labels that only one of them has do not count: the enhancing tumour of BraTS is 4, or 3 from 2023 on.
         """
         own = self.labels.values if self.labels else {}
         shared = set().union(*own.values()) & set().union(*scored.values())

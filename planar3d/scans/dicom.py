@@ -94,7 +94,7 @@ def find_dicom_series(files: Iterable[Path], problems: dict[Path, str]) -> list[
 
 
 def series_of(files: Sequence[Path]) -> DicomSeries:
-    """One series of all these files in their order, described by the first; a `ScanError` if one is no image."""
+    """One series of all these files in their order, described by the first; a `ScanError` if one is not an image."""
     found = [_read(path) for path in files]
     if None in found:
         raise ScanError(f"{files[found.index(None)]} contains no image; a series of images is needed. Remove it.")

@@ -108,7 +108,7 @@ def _faults(series: DicomSeries, by_name: bool) -> Iterator[str]:
         yield f"mixes {mixed}; {_ONE_VOLUME}"
     if by_name and (np.diff(along) <= 0).any():
         yield (
-            "has file names whose order is not the order of its slices. Look at it, and rename the files in the "
+            "has file names whose order is not the order of its slices. View the series, and rename the files in the "
             "order of the slices."
         )
 

@@ -83,7 +83,7 @@ def _convert(series: DicomSeries, place: Path) -> Path:
         )
     written = ", ".join(path.name for path in volumes)
     raise ScanError(
-        f"{source}: dcm2niix made several volumes of series {series}: {written}. Convert it yourself and name one."
+        f"{source}: dcm2niix made several volumes from series {series}: {written}. Convert it yourself and name one."
     )
 
 

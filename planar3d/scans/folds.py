@@ -77,7 +77,7 @@ def group_folds(
     the same role.
 
     Args:
-        groups: the group of each scan, by id; a patient with scans in several groups belongs to that of the first.
+        groups: the group of each scan, by id; a patient with scans in several groups belongs to the first scan's group.
         number: number of folds; default: one for each patient of a single group of at most ten, otherwise five, or the
             number of patients in the largest group if that is less.
         patients: the patient of each scan, by id; default: every scan is a different patient.

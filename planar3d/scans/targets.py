@@ -22,7 +22,7 @@ _TUMOURS = 0.3  # a glioma with its edema may have 300 ml of a brain of 1,300; l
 Measures = Literal["brats", "chaos", "camus", "lesions"]
 _OF_256 = Limit(  # a number between 0 and 1 was meant as a probability
     lambda v: v == 0 or 1 <= v <= 256,
-    "a threshold from 0 to 256 is needed, none between 0 and 1 (128 is a probability of 0.5)",
+    "a threshold from 0 to 256 is needed, but not between 0 and 1 (128 is a probability of 0.5)",
 )
 
 

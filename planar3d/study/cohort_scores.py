@@ -31,9 +31,9 @@ def score_masks(
 ) -> list[dict[str, Any]]:
     """Score each mask that `planar3d predict` wrote into a folder, on the native grid.
 
-    A mask belongs to the case of the image that it was made from, by its SHA-256, also if that was moved. If there is
-    none, it belongs to the case with its scan's file, or else with its scan's name, unless that has the mask of its own
-    image.
+    A mask belongs to the case of the image that it was made from, found by its SHA-256 even if the image was moved. If
+    there is none, it belongs to the case with its scan's file, or else with its scan's name, unless that case has the
+    mask of its own image.
 
     Args:
         data: a data set with label maps, see `find_cases`.
@@ -47,7 +47,7 @@ def score_masks(
 
     Raises:
         RunError: the folder has no masks, a mask is missing, no mask belongs to a case, several belong to one, or
-            something else than a table of scores is at `out`.
+            something other than a table of scores is at `out`.
         DatasetError: see `find_cases`; or the targets of a mask have other labels than the data set.
         ScanError: a label map does not fit its mask.
     """
@@ -97,7 +97,7 @@ def score_masks(
             continue
         if (other := of_case.setdefault(case.id, file)) != file:
             raise RunError(
-                f"{other} and {file} are both of the case {case.id}. Name a folder that has only one of them."
+                f"{other} and {file} both belong to the case {case.id}. Name a folder that has only one of them."
             )
         if gone := mask_is_gone(file, record):
             raise RunError(f"{file.parent}: {gone}")

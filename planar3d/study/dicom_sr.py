@@ -1,4 +1,4 @@
-"""Count and volumes of lesions as a DICOM structured report, which refers to their segmentation."""
+"""The number and volumes of lesions as a DICOM structured report, which refers to their segmentation."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -91,7 +91,7 @@ class Results:
         numbers = range(1, len(self.run.folds) + 1)
         for number in numbers:
             if other := _other_versions(self.run.fold(number), self.environment):
-                notes.append(f"Fold {number} was trained with other versions than environment.json has: {other}.")
+                notes.append(f"Versions of fold {number} differ from environment.json: {other}.")
         if absent := sorted({*numbers} - {scan.fold for scan in self.scans}):
             which = ", ".join(f"fold {number}" for number in absent)
             notes.append(f"Missing: {which} of {len(numbers)}. The tables cover the others.")
@@ -178,7 +178,7 @@ def require_own_weights(run: Run, number: int) -> None:
         written, held_out = Recipe.from_json(said[RECIPE]), run.recipe.training.samples.holds_out
         expected = run.folds[number - 1].trained(held_out)
         if others := [name for name in _TRAINED if getattr(written, name) != getattr(run.recipe, name)]:
-            why = f"{weights} was trained with another {' and '.join(others)} than recipe.json has"
+            why = f"{weights} was trained with a recipe that differs from recipe.json in {' and '.join(others)}"
         told = mapping_in(said[CARD].get("data"))
         compared = expected if held_out else ("scans",)  # older cards count scans for validation there, but all train
         if not why and any(told.get(key, expected[key]) != expected[key] for key in compared):

@@ -76,7 +76,7 @@ def start_run(
     Raises:
         RunError: the folder has another recipe, other scans, other folds, or other files; the encoder's weights have
             changed; a case's id is too long for the names of its files.
-        DatasetError: cases lack an image required by the recipe, or its targets have other labels than the data set.
+        DatasetError: cases lack an image required by the recipe, or its targets' labels differ from the data set's.
         RecipeError: the recipe does not fit its network, see `check_with_network`, or needs more scans in a fold.
         ScanError: in a new folder, the first case's label map does not fit the recipe's targets or its image.
     """

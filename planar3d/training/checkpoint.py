@@ -101,7 +101,7 @@ def restore(folder: Path, network: keras.Model, optimizer: keras.optimizers.Opti
             arrays = {name: stored[name] for name in stored.files}
         progress = TrainingProgress.from_json(json.loads(arrays.pop("progress").tobytes()))
         if other := sorted({column for row in progress.history for column in row.keys() ^ HISTORY_COLUMNS}):
-            raise ValueError(f"its learning curve has other columns than planar3d writes: {', '.join(other)}")
+            raise ValueError(f"the columns of its learning curve differ from planar3d's: {', '.join(other)}")
         if unlike := _first_difference(variables, arrays):
             raise ValueError(unlike)
     except Exception as error:  # the zip reader and NumPy raise different errors for damaged bytes

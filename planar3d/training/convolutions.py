@@ -1,7 +1,7 @@
 """3D convolutions of a channel-wise concatenation without creating it, with only the needed gradients.
 
 The input of a decoder's convolution concatenates up-sampled features with an encoder's. A convolution of concatenated
-channels is the sum of the convolutions of its parts; if the encoder is frozen, the gradient towards its part is not
+channels is the sum of the convolutions of its parts; if the encoder is frozen, the gradient of its part is not
 needed, but TensorFlow's own gradient computes it anyway. Each class computes the sum and its exact gradients for one
 kind of layer, in the fastest correct way found, on CPUs with AVX-512 and with AMX.
 """
@@ -37,7 +37,7 @@ def apply(
 
     Args:
         parts: (batch, depth, rows, cols, channels of the part), of any floating type.
-        needed: whether a gradient towards the part is needed.
+        needed: whether the gradient of the part is needed.
         kernel: float32, in the shape of the Keras layer.
         bias: float32 (filters,).
         relu: whether to apply ReLU at the end.

@@ -20,7 +20,7 @@ class PartConvolution(layers.Layer):
     Args:
         replaced: a built layer for which `is_replaceable` is true.
         channels: of each part.
-        needed: whether a gradient towards the part is needed.
+        needed: whether the gradient of the part is needed.
     """
 
     def __init__(self, replaced: layers.Layer, channels: Sequence[int], needed: Sequence[bool]) -> None:

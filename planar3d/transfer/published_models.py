@@ -71,7 +71,7 @@ def find_model(model: str | os.PathLike[str]) -> Path:
         if path.is_file():
             if wrong := fault(path, f"sha256:{table[name].sha256}"):
                 raise WeightsError(
-                    f"{path} is not the published model {name}: {wrong}. It is damaged or another version; get it "
+                    f"{path} is not the published model {name}: {wrong}. It is damaged or of another version; get it "
                     "again and replace this file, or use it anyway by giving its path."
                 )
             return path

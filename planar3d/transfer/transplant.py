@@ -106,9 +106,10 @@ def transplant(
     unused = tuple(Weight(name, np.shape(array)) for name, array in arrays.items() if name not in used)
     if missing and unused and differ_in_numbers([place.weight.name for place in places], list(arrays)):
         raise WeightsError(
-            f"Layers of {network.name} have no names, and Keras numbered them otherwise than in the file: here is "
-            f"{missing[0].name}, there {unused[0].name}. Nothing was loaded. Load the file by Keras' own load_weights "
-            "into the network that it was saved from, and convert that network if it is 2D; or name the layers."
+            f"Layers of {network.name} have no names, and Keras numbered them differently in the file: the network has "
+            f"{missing[0].name}, the file {unused[0].name}. Nothing was loaded. Load the file with Keras' own "
+            "load_weights into the network that it was saved from, and convert that network if it is 2D; or name the "
+            "layers."
         )
     check_numbered(used, arrays, places, network.name)
     if not filled:

@@ -314,7 +314,7 @@ def test_nested_layers_are_found_in_the_file(tmp_path, monkeypatch):
 
 def test_layers_without_names_are_refused_with_advice(tmp_path, monkeypatch):
     _, path = opened_twice(tmp_path, monkeypatch, (None, "c"))
-    with pytest.raises(WeightsError, match=r"has conv3d\w* where tiny has conv3d\w*: .*a name, also in wrappers"):
+    with pytest.raises(WeightsError, match=r"has conv3d\w* where tiny has conv3d\w*: .*including those in wrappers"):
         load_network(path)
 
 

@@ -159,7 +159,7 @@ def test_labels_of_the_targets_are_known_and_others_are_refused():
         (lambda: Binary(threshold_rule="best"), "choose one of"),
         (lambda: Binary(smallest_lesion_mm3=-1), "must not be negative"),
         (lambda: Binary(least_mean=257), "a threshold from 0 to 256"),
-        (lambda: Binary(threshold=0.5), r"threshold is 0\.5, .*none between 0 and 1 \(128 is"),
+        (lambda: Binary(threshold=0.5), r"threshold is 0\.5, .*but not between 0 and 1 \(128 is"),
         (lambda: Classes(()), "a unique name and labels from 1 to 255"),
         (lambda: Classes(("a=1", "a=2")), "a unique name"),
         (lambda: Classes(("a=1", "b=1")), "its own label"),

@@ -102,7 +102,7 @@ def test_a_case_has_one_mask_that_of_its_own_image(data, masks, tmp_path):
     assert row["scan"] == "01A_3DFLAIR" and "01A_3DFLAIR has no label map in" in lines[0]
     record["scan"]["sha256"] = "1" * 64
     write_json(file, record)
-    with pytest.raises(RunError, match=r"other.01A_3DFLAIR\.json and .*own.01A_3DFLAIR\.json are both of the case 01A"):
+    with pytest.raises(RunError, match=r"other.01A_3DFLAIR\.json and .*own.01A_3DFLAIR\.json both belong to"):
         score_masks(tmp_path / "masks", tmp_path, str)
 
 

@@ -183,7 +183,7 @@ def test_a_fold_that_was_copied_from_another_run_is_not_reported(make_run):
     write_metadata(weights, {RECIPE: recipe.to_json()})
     read_results(run)
     write_metadata(weights, {RECIPE: recipe.changed(epochs=7).to_json()})
-    with pytest.raises(RunError, match=r"was trained with another training than recipe\.json has\. Move .*fold-2 back"):
+    with pytest.raises(RunError, match=r"a recipe that differs from recipe\.json in training\. Move .*fold-2 back"):
         read_results(run)
     trained = [fold.trained(recipe.training.samples.holds_out) for fold in open_run(run).folds]
     for data in trained[:2]:
@@ -212,5 +212,5 @@ def test_a_fold_that_was_trained_with_other_versions_is_named(make_run):
         h5py.File(weights, "w").close()
         write_metadata(weights, {CARD: {"versions": versions}})
     assert read_results(run).notes == [
-        "Fold 2 was trained with other versions than environment.json has: keras 3.15.1 instead of 3.15.0."
+        "Versions of fold 2 differ from environment.json: keras 3.15.1 instead of 3.15.0."
     ]

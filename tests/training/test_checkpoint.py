@@ -124,7 +124,7 @@ def test_a_learning_curve_with_other_columns_is_refused_before_more_is_trained(t
         arrays = dict(stored)
     content = json.loads(arrays["progress"].tobytes()) | {"history": [row]}
     np.savez(state, **arrays | {"progress": np.frombuffer(json.dumps(content).encode(), np.uint8)})
-    with pytest.raises(RunError, match=r"learning curve has other columns than planar3d writes: .*(dice|f1)"):
+    with pytest.raises(RunError, match=r"the columns of its learning curve differ from planar3d's: .*(dice|f1)"):
         restore(tmp_path, *trained)
 
 

@@ -209,7 +209,7 @@ def test_layers_that_keras_numbered_otherwise_are_not_taken_for_one_another(tmp_
         keras.layers.Conv3D(2, 1)
     network = made()
     if before:
-        says = rf"here is conv3d_{max(before, 2)}/kernel, there conv3d/kernel.*name the layers"
+        says = rf"has conv3d_{max(before, 2)}/kernel, the file conv3d/kernel.*name the layers"
         with unchanged(network), pytest.raises(WeightsError, match=says):
             load_weights(network, tmp_path / "a.weights.h5")
         network.load_weights(tmp_path / "a.weights.h5")
