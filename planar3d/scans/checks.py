@@ -61,10 +61,8 @@ def faults_of_file(scan: "Scan", needed: str, advice: str, flat: bool) -> Iterat
     """Everything but contrast; `advice` is for a file without geometry, and `flat` allows a single slice."""
     yield from faults_of_shape(scan, needed)
     shape = scan.voxels.shape
-    if flat and min(shape[:2]) < 2:
-        yield f"has the shape {shape}, a line of voxels; {needed} is needed."
-    if not flat and min(shape) < 2:
-        yield f"is a single slice, {shape}; {needed} with several slices is needed."
+    if min(shape[: 2 if flat else 3]) < 2:
+        yield f"has the shape {shape}, a single slice or line of voxels; {needed} is needed."
     if scan.header["sform_code"] == 0 and scan.header["qform_code"] == 0:
         yield f"does not define its orientation (neither sform nor qform is set). {advice}"
     is_plausible = SPACINGS[0] <= min(scan.spacing) <= max(scan.spacing) <= SPACINGS[1]

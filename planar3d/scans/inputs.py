@@ -163,12 +163,10 @@ def _find_in_folder(folder: Path) -> list[ScanInput]:
     if not found:
         found = [_of_case(case, FLAIR) for case in find_layout(folder, labelled=False)[1]]
     if not found:
-        images = without_copies(unnamed or filter(suffix, files))
-        kind = "other images" if unnamed else "masks or maps" if images else "files only named like DICOM files"
-        images = images or [path for path in files if path.name.lower().endswith(DICOM_SUFFIXES)]
-        there = f", but {kind}: {listed(path.name for path in images)}" if images else ""
+        named = [path.name for path in files if suffix(path) or path.name.lower().endswith(DICOM_SUFFIXES)]
         raise ScanError(
-            f"{folder} has no .nii or .nii.gz file with FLAIR in its name and no DICOM files{there}. Name the scans."
+            f"{folder} has no .nii or .nii.gz file with FLAIR in its name and no DICOM files. Other files of images or "
+            f"masks: {listed(named)}. Name the scans themselves."
         )
     return found
 

@@ -56,12 +56,9 @@ def write_phantom(
     depends only on its name, `seed` and `reduction`.
 
     Args:
-        folder: gets `Unprocessed training dataset/TrainingDataset_MSSEG/<ID>/` with `3DFLAIR.nii.gz` (int16) and
-            `Consensus.nii.gz` (uint8, {0, 1}); or `BraTS_<ID>/` with `BraTS_<ID>_flair.nii.gz`, `_t1`, `_t1ce`, `_t2`
-            (int16) and `_seg` (uint8, {0, 1, 2, 4}); or `dataset.json`, `imagesTr/BRATS_<ID>.nii.gz` (int16, a series
-            of four) and `labelsTr/BRATS_<ID>.nii.gz` (uint8, 0 to 3). All are stored left, posterior, superior. Or
-            `Train_Sets/CT/<ID>/` and `Train_Sets/MR/<ID>/` with DICOM and PNG files; or
-            `training/patient<ID>/` with mhd and raw files. `phantom.json` has the settings.
+        folder: gets files with the challenge's names: NIfTI images (int16) and label maps (uint8), stored left,
+            posterior, superior; DICOM and PNG files for chaos; mhd and raw files for camus. `phantom.json` has the
+            settings.
         seed: the same seed gives the same voxels.
         scans_per_center: for each of the three centers; beyond five the lesion loads repeat.
         reduction: divides the grid and multiplies the voxel size along each axis, 1 to 16.

@@ -27,17 +27,12 @@ from planar3d.scans.readers import reader_of
 
 CORNER_TOLERANCE = 0.1  # voxels
 _MOST_LABELS = 50  # more different values are those of a scan
-# Advice for volumes on different grids: for other shapes, and for other positions.
-_ADVICE = {
+_ADVICE = {  # for volumes on different grids
     "mask": (
-        "a mask on the grid of its scan is needed. Resample it to the scan first (nearest neighbour).",
         "Look at both in a viewer: if the lesions are in place, resample the mask to the scan (nearest neighbour); if "
-        "not, the mask belongs to another scan or its header is wrong.",
+        "not, the mask belongs to another scan or its header is wrong."
     ),
-    "image": (
-        "a case needs all images on one grid. Register and resample it to the other first.",
-        "Register and resample it to the other first, or fix its header if that is wrong.",
-    ),
+    "image": "A case needs all images on one grid. Register and resample it to the other, or fix a wrong header.",
 }
 
 
@@ -178,12 +173,11 @@ def on_grid_of(scan: Scan, mask: Scan, kind: Literal["mask", "image"] = "mask") 
     if fits and shift <= CORNER_TOLERANCE:
         return Scan(voxels, scan.header, mask.path)
     one, other = mask.path or f"The {kind}", scan.path or ("its scan" if kind == "mask" else "another")
-    of_other_shape, elsewhere = _ADVICE[kind]
     if not fits and mask.voxels.shape != scan.voxels.shape:
-        raise ScanError(f"{one} has shape {mask.voxels.shape}, but {other} has {scan.voxels.shape}; {of_other_shape}")
+        raise ScanError(f"{one} has shape {mask.voxels.shape}, but {other} has {scan.voxels.shape}. {_ADVICE[kind]}")
     raise ScanError(
         f"{one} does not match {other} in any order of its axes: a corner is {shift:.1f} voxels away; at most "
-        f"{CORNER_TOLERANCE} is accepted. {elsewhere}"
+        f"{CORNER_TOLERANCE} is accepted. {_ADVICE[kind]}"
     )
 
 

@@ -42,7 +42,7 @@ def test_axes_that_nearly_coincide_are_refused(write_nifti):
 
 
 def test_a_line_of_voxels_is_no_flat_image(write_nifti):
-    with pytest.raises(ScanError, match="a line of voxels"):
+    with pytest.raises(ScanError, match="or line of voxels"):
         read_scan(write_nifti(VOXELS[:, :1, :1]), flat=True)
 
 

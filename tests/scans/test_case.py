@@ -25,9 +25,7 @@ def test_an_image_stored_in_another_orientation_is_turned_to_the_first(write_nif
 
 def test_an_image_or_a_label_map_of_another_grid_is_refused_by_name(write_nifti):
     first = write_nifti(VOXELS, "t1.nii", AFFINE)
-    with pytest.raises(
-        ScanError, match=r"t2.nii has shape \(4, 5, 5\), but .*t1.nii has .*; a case needs all images on one grid"
-    ):
+    with pytest.raises(ScanError, match=r"t2.nii has shape \(4, 5, 5\), but .*t1.nii has .* Register and resample it"):
         read_images({"t1": first, "t2": write_nifti(VOXELS[..., 1:], "t2.nii", AFFINE)})
     moved = AFFINE.copy()
     moved[0, 3] += 1

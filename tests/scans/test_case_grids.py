@@ -31,7 +31,7 @@ SHORT = {"voxels": VOXELS[..., 1:], "affine": AFFINE}
     ("image", "labels", "said"),
     [
         (GOOD, SHORT, r"^1 case cannot be prepared: A\. .*seg.nii.gz has shape \(4, 5, 5\), but .*t1.nii .* mask"),
-        (SHORT, SHORT, r"t2.nii has shape \(4, 5, 5\), but .*t1.nii .*; a case needs all images on one grid"),
+        (SHORT, SHORT, r"t2.nii has shape \(4, 5, 5\), but .*t1.nii .* Register and resample it"),
         (GOOD, {"voxels": VOXELS.transpose(2, 0, 1), "affine": AFFINE}, r"has shape \(6, 4, 5\)"),
         (GOOD, {"voxels": VOXELS, "affine": AFFINE + np.outer([1, 1, 1, 0], [0, 0, 0, 1])}, "does not match"),
     ],

@@ -69,7 +69,7 @@ def test_a_mask_that_is_mirrored_moved_or_swapped_in_space_is_refused(write_nift
                     write_nifti(stored, "m.nii.gz", GRIDS[grid] @ change @ np.linalg.inv(GRIDS[grid]) @ affine), scan
                 )
             assert "Fix its header" not in str(refused.value)
-    with pytest.raises(ScanError, match=r"has shape .* Resample it to the scan first"):
+    with pytest.raises(ScanError, match=r"has shape .* resample the mask to the scan"):
         read_mask(write_nifti(mask[:-1], "m.nii.gz", GRIDS[grid]), scan)
 
 
