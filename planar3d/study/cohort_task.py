@@ -201,7 +201,8 @@ class CohortTask:
             outputs = final.moved(within, temporary)
             about = {
                 **decided,
-                "how": {"description": probabilities.how, "machine": machine(), "seed": recipe.training.seed},
+                "how": {"description": probabilities.how, "machine": machine(), "seed": recipe.training.seed}
+                | ({"assume_affine": True} if self.request.assume_affine else {}),
                 "versions": versions(),
                 "date": datetime.now(UTC).isoformat(timespec="seconds"),
                 "seconds": round(scan.seconds + time.monotonic() - began, 2),

@@ -621,3 +621,13 @@ def test_a_scan_that_was_moved_and_whose_mask_was_changed_has_one_row(scans, mod
         ("second_FLAIR", "done", str(second)),
     ]
     assert "was changed after it was written" in rows[0]["failure"]
+
+
+def test_a_record_says_that_the_orientation_may_be_assumed(scans, model, tmp_path):
+    segment_all(scans[:1], model, tmp_path / "known", PLAIN, str)
+    scan = nib.load(scans[0])
+    nib.save(nib.Nifti1Image(scan.dataobj, None), path := tmp_path / "FLAIR.nii.gz")
+    segment_all([path], model, tmp_path / "assumed", replace(PLAIN, assume_affine=True), str)
+    known, assumed = (read_record(next((tmp_path / out).glob("*.json"))) for out in ("known", "assumed"))
+    assert assumed["scan"]["orientation"] == "LAS" and assumed["how"]["assume_affine"] is True
+    assert "assume_affine" not in known["how"]
