@@ -82,6 +82,8 @@ def score_masks(
     models = {record["model"]["sha256"]: record["model"]["name"] for _, record in records}
     if len(models) > 1:
         notify(f"{masks} has masks of {len(models)} models, and means are over all: {listed(models.values())}")
+    elif len(recipes := {Recipe.from_json(record["recipe"], str(file)) for file, record in records}) > 1:
+        notify(f"{masks} has masks made with {len(recipes)} recipes, and means are over all")
     for why in damaged.values():
         notify(why)
     there = [by_image.get(os.path.realpath(record["scan"].get("path", ""))) for _, record in records]

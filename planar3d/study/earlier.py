@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from planar3d.errors import RecipeError, RunError
 from planar3d.recipes import Recipe
 from planar3d.scans.bids import sidecars
 from planar3d.scans.foreign_images import files_of_mask
+from planar3d.scans.image_files import stem
 from planar3d.scans.inputs import ScanInput
 from planar3d.scans.outputs import Outputs
 from planar3d.study.record_form import read_record
@@ -110,7 +112,9 @@ def remove_outdated(outputs: Outputs, before: Mapping[str, Any], kept: Collectio
 
     Those to be written again, too: if the process is killed before they are, they are missing rather than outdated.
     """
-    old = _named(outputs, before).keys() - kept
+    old, own = _named(outputs, before).keys() - kept, Path(before.get("files", {}).get("same_format", "")).name
+    if stem(Path(own)) == stem(outputs.mask):  # of a scan that had another format
+        outputs = replace(outputs, same_format=outputs.mask.with_name(own))
     for path in _files(outputs, old, "Sources" in before) - {outputs.record, outputs.mask}:  # renamed into place
         path.unlink(missing_ok=True)
 

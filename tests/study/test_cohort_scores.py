@@ -129,6 +129,15 @@ def test_masks_of_models_with_different_measures_are_scored_in_one_table(data, m
     assert f"{tmp_path / 'masks'} has masks of 2 models, and means are over all: " in done.output
 
 
+def test_masks_of_one_model_with_different_recipes_are_told(data, masks, tmp_path):
+    shutil.copytree(masks, tmp_path / "masks")
+    record = read_json(file := tmp_path / "masks/01B_3DFLAIR.json")
+    for recipe, told in ((RECIPE, False), (RECIPE.changed(threshold=64), True)):
+        write_json(file, record | {"recipe": recipe.to_json()})
+        score_masks(tmp_path / "masks", data, (lines := []).append)
+        assert (lines[0] == f"{tmp_path / 'masks'} has masks made with 2 recipes, and means are over all") == told
+
+
 def test_a_mask_without_lesions_is_scored_like_any_other(data, tmp_path):
     scan, recipe = data / "TrainingDataset_MSSEG/07A/3DFLAIR.nii.gz", RECIPE.changed(threshold=256)
     segment_all([scan], Model.open(write_model(tmp_path), recipe), tmp_path / "masks", Request(engine="keras"), str)

@@ -49,6 +49,18 @@ def test_the_sidecars_of_outputs_of_a_replaced_mask_are_removed_with_them(tmp_pa
     assert set(outputs.record.parent.iterdir()) == {outputs.record, notes}
 
 
+@pytest.mark.parametrize("named", ["a_mask.mgz", "a_mask.mhd"])
+def test_a_mask_in_the_format_of_an_earlier_scan_of_the_name_is_removed(tmp_path, named):
+    outputs = plain_names("a", tmp_path, own=".nrrd")
+    for name in ("a_mask.mgz", "a_mask.mhd", "a_mask.raw", "b.mgz", outputs.mask.name):
+        (tmp_path / name).touch()
+    for said in (named, "b.mgz", "../b.mgz", outputs.mask.name):
+        remove_outdated(outputs, {"files": {"same_format": said}}, ())
+    gone = {"a_mask.mgz"} if named.endswith(".mgz") else {"a_mask.mhd", "a_mask.raw"}
+    everything = {"a_mask.mgz", "a_mask.mhd", "a_mask.raw", "b.mgz", outputs.mask.name}
+    assert {path.name for path in tmp_path.iterdir()} == everything - gone
+
+
 def test_the_record_of_a_scan_with_the_name_of_an_output_is_kept(tmp_path):
     outputs = plain_names("a", tmp_path)
     other = plain_names("a_probability", tmp_path).record
