@@ -6,11 +6,12 @@ on their contrast, as in Messaoudi 2023 on CHAOS, which does not give ranges; th
 """
 
 import typing
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Literal
 
 import numpy as np
 from scipy import ndimage
+from scipy.spatial.transform import Rotation
 
 Wacker2019 = Literal["elastic", "rotation", "zoom", "flip", "brightness", "gamma", "noise", "blur"]
 Transform = Literal[Wacker2019, "turn", "shear", "translation", "window"]
@@ -98,7 +99,7 @@ _WARPS: dict[str, Change] = {
     "elastic": lambda places, rng: places + _deformation(places.shape[1:], rng),
     "rotation": lambda places, rng: _linear(_rotation(rng.uniform(-_ANGLE, _ANGLE, 3)), places),
     "zoom": lambda places, rng: places * _halves(*_ZOOM, rng),
-    "turn": lambda places, rng: _linear(_rotation(np.array([rng.uniform(-_ANGLE, _ANGLE), 0, 0])), places),
+    "turn": lambda places, rng: _linear(_rotation([rng.uniform(-_ANGLE, _ANGLE), 0, 0]), places),
     "shear": _sheared,
 }
 
@@ -114,15 +115,9 @@ def _deformation(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray
     return np.stack(fields)
 
 
-def _rotation(angles: np.ndarray) -> np.ndarray:
+def _rotation(angles: Sequence[float]) -> np.ndarray:
     """Rotations around the slice, row and column axis, in this order."""
-    total = np.eye(3)
-    for axis, angle in enumerate(angles):
-        turn = np.eye(3)
-        turned = np.ix_(*[[other for other in range(3) if other != axis]] * 2)
-        turn[turned] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
-        total = turn @ total
-    return total
+    return Rotation.from_euler("xyz", np.multiply(angles, (1, -1, 1))).as_matrix()
 
 
 def _labels_at(labels: np.ndarray, places: np.ndarray) -> np.ndarray:

@@ -5,8 +5,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from functools import cached_property
-from importlib import resources
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -14,32 +13,17 @@ import numpy as np
 from planar3d.errors import ScanError
 
 
-class _VGG16:
-    """VGG-16's ImageNet convolutions, by a file with one line per array, first layer first: SHA-256, name and shape."""
-
-    @cached_property
-    def _table(self) -> dict[str, tuple[str, tuple[int, ...]]]:
-        text = resources.files("planar3d.transfer").joinpath("vgg16_imagenet_sha256.txt").read_text("utf-8")
-        records = [line.split(maxsplit=2) for line in text.splitlines() if not line.startswith("#")]
-        return {name: (digest, tuple(map(int, re.findall(r"\d+", shape)))) for digest, name, shape in records}
-
-    @cached_property
-    def digests(self) -> dict[str, str]:
-        """SHA-256 of each array by `layer/weight`, first layer first."""
-        return {name: digest for name, (digest, _) in self._table.items()}
-
-    @cached_property
-    def kernel_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shapes (kh, kw, cin, cout) of the kernels by layer, first layer first."""
-        found = self._table.items()
-        return {name.removesuffix("/kernel"): shape for name, (_, shape) in found if name.endswith("/kernel")}
-
-    def differing(self, arrays: Mapping[str, np.ndarray], names: Iterable[str]) -> list[str]:
-        """The `names` missing in `arrays` or different from the published arrays."""
-        return [name for name in names if name not in arrays or digest(arrays[name]) != self.digests[name]]
+@cache
+def vgg16_arrays() -> dict[str, tuple[str, tuple[int, ...]]]:
+    """SHA-256 and shape of each array of VGG-16's ImageNet convolutions by `layer/weight`, first layer first."""
+    text = Path(__file__).with_name("vgg16_imagenet_sha256.txt").read_text("utf-8")
+    records = [line.split(maxsplit=2) for line in text.splitlines() if not line.startswith("#")]
+    return {name: (digest, tuple(map(int, re.findall(r"\d+", shape)))) for digest, name, shape in records}
 
 
-VGG16 = _VGG16()
+def differing_from_vgg16(arrays: Mapping[str, np.ndarray], names: Iterable[str]) -> list[str]:
+    """The `names` missing in `arrays` or different from VGG-16's ImageNet arrays."""
+    return [name for name in names if name not in arrays or digest(arrays[name]) != vgg16_arrays()[name][0]]
 
 
 def file_digest(path: str | os.PathLike[str], algorithm: str) -> str:
@@ -101,11 +85,12 @@ def identify(arrays: Mapping[str, np.ndarray]) -> str:
 
     Else `"the user's own"`.
     """
-    names = VGG16.digests.keys() & arrays
-    return "ImageNet VGG-16" if names and not VGG16.differing(arrays, names) else "the user's own"
+    names = vgg16_arrays().keys() & arrays
+    return "ImageNet VGG-16" if names and not differing_from_vgg16(arrays, names) else "the user's own"
 
 
 def layers_by_shapes(shapes: list[tuple[int, ...]]) -> list[str]:
     """The layers of VGG-16 whose kernels have these shapes, from its first on; else none."""
-    layers = dict(list(VGG16.kernel_shapes.items())[: len(shapes)])
+    kernels = {name.removesuffix("/kernel"): shape for name, (_, shape) in vgg16_arrays().items() if len(shape) == 4}
+    layers = dict(list(kernels.items())[: len(shapes)])
     return list(layers) if list(layers.values()) == shapes else []

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from planar3d.errors import WeightsError
 from planar3d.transfer.array_files import FORMATS, Arrays
-from planar3d.transfer.digests import VGG16
+from planar3d.transfer.digests import differing_from_vgg16, vgg16_arrays
 from planar3d.transfer.download import download
 from planar3d.transfer.known_files import known_files
 from planar3d.transfer.rehearsal import read_arrays
@@ -70,11 +70,11 @@ class _AbsentError(WeightsError):
 
 def _checked(paths: list[Path]) -> Arrays:
     """The arrays of the first file with the right digests."""
-    faults, names = [], list(VGG16.digests)
+    faults, names = [], list(vgg16_arrays())
     for path in paths:
         try:
             arrays = read_arrays(path)
-            if not (wrong := VGG16.differing(arrays, names)):
+            if not (wrong := differing_from_vgg16(arrays, names)):
                 return {name: arrays[name] for name in names}
             faults.append(f"{path} does not have ImageNet's arrays; different are: {listed(wrong)}.")
         except WeightsError as error:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from planar3d.errors import WeightsError, path_of
-from planar3d.transfer.digests import VGG16, identify
+from planar3d.transfer.digests import identify, vgg16_arrays
 from planar3d.transfer.known_files import INPUTS, KnownFile, recognize
 from planar3d.transfer.mappings import Tap
 from planar3d.transfer.rehearsal import digest_of, read_arrays, rehearse
@@ -44,7 +44,7 @@ class Report:
 
     def __str__(self) -> str:
         start = f"{self.file}: " if self.file else ""
-        recognizable = any(weight.name in VGG16.digests for weight in self.matched)
+        recognizable = any(weight.name in vgg16_arrays() for weight in self.matched)
         whose = f"; VGG-16 convolutions: {self.identity}" if recognizable else ""
         lines = [f"{start}{counted(self.matched, 'weight')} matched{whose}"]
         if self.known:

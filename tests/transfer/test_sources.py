@@ -14,8 +14,8 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from planar3d.errors import WeightsError
-from planar3d.transfer import download, sources
-from planar3d.transfer.digests import VGG16, digest, file_sha256, identify
+from planar3d.transfer import digests, download, sources
+from planar3d.transfer.digests import digest, file_sha256, identify, vgg16_arrays
 from planar3d.transfer.known_files import known_files
 from planar3d.transfer.sources import imagenet_vgg16
 
@@ -39,9 +39,9 @@ def cache(tmp_path, monkeypatch):
 def right(monkeypatch):
     """Small arrays under VGG-16's names that stand for ImageNet's: their digests are the table's for this test."""
     rng = np.random.default_rng(0)
-    arrays = {name: rng.normal(size=(3, 3, 1, 2)).astype(np.float32) for name in VGG16.digests}
-    table = {name: digest(array) for name, array in arrays.items()}
-    monkeypatch.setattr(VGG16, "digests", table)
+    arrays = {name: rng.normal(size=(3, 3, 1, 2)).astype(np.float32) for name in vgg16_arrays()}
+    table = {name: (digest(array), array.shape) for name, array in arrays.items()}
+    monkeypatch.setattr(digests, "vgg16_arrays", lambda: table)
     return arrays
 
 
@@ -67,8 +67,8 @@ def write_stock(path, arrays):
 
 
 def test_the_table_of_digests_is_that_of_vgg16():
-    assert len(VGG16.digests) == 26 and len(set(VGG16.digests.values())) == 26
-    shapes = list(VGG16.kernel_shapes.values())
+    assert len(vgg16_arrays()) == 26 and len({of for of, _ in vgg16_arrays().values()}) == 26
+    shapes = [shape for name, (_, shape) in vgg16_arrays().items() if name.endswith("/kernel")]
     assert len(shapes) == 13 and shapes[0] == (3, 3, 3, 64)
     assert all(before[-1] == after[-2] for before, after in pairwise(shapes))
 
@@ -180,7 +180,7 @@ def test_a_stock_file_of_the_real_arrays_is_recognized_and_serves_as_cache(cache
     found, origin = imagenet_vgg16()
     assert origin == "Keras' cache"
     assert {name: array.shape for name, array in found.items() if name.endswith("kernel")} == {
-        f"{layer}/kernel": shape for layer, shape in VGG16.kernel_shapes.items()
+        name: shape for name, (_, shape) in vgg16_arrays().items() if name.endswith("/kernel")
     }
 
 
