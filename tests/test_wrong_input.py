@@ -180,7 +180,7 @@ WRONG = {
     "folds in text": (lambda: p3.group_folds(GROUPS, "3"), FoldsError, "'3' folds cannot be made: the largest group"),
     "numbers as names": (lambda: p3.msseg_folds([1, 2]), FoldsError, "five scans of each center"),
     "alpha in text": (lambda: p3.map_kernel(KERNEL, "scale", 3, alpha="abc"), ValueError, "needs 3 positive factors"),
-    "an axis of 1.0": (lambda: p3.map_kernel(KERNEL, axis=1.0), ValueError, "axis=1.0: the new axis must be 0"),
+    "an axis of 1.0": (lambda: p3.map_kernel(KERNEL, axis=1.0), ValueError, "axis=1.0: a whole number"),
     "a list of mappings": (lambda: p3.map_kernel(KERNEL, ["zero"]), ValueError, r"mapping=\['zero'\] is unknown"),
     "a network of one channel for three": (
         lambda: p3.predictor(VOLUMES),

@@ -47,7 +47,7 @@ class KernelMapping:
     def __post_init__(self) -> None:
         check_choice("mapping", self.name, (*MAPPINGS, *VARIANTS), ConversionError)
         if self.depth is not None:
-            whole("depth of a mapping", self.depth, 1, ConversionError)
+            whole("depth", self.depth, 1, ConversionError)
         for field in ("tap", "alpha"):
             value, (_, names) = getattr(self, field), _TAKEN_BY[field]
             if _is_set(value) and self.name not in names:
@@ -60,11 +60,11 @@ class KernelMapping:
             raise ConversionError(f"alpha={self.alpha!r}: a list of factors is needed, one for each tap.") from error
 
     def taps(self, kernel_size: Sequence[int]) -> int:
-        """The depth of a layer's mapped kernel; a `ConversionError` if an ACS kernel is not as deep as it has rows."""
+        """The depth of a layer's mapped kernel; a `ValueError` if an ACS kernel is not as deep as it has rows."""
         if max(kernel_size) == 1:
             return 1
         if self.name in VARIANTS and self.depth not in (None, kernel_size[0]):
-            raise ConversionError(
+            raise ValueError(
                 f"mapping={self.name!r}: its kernels have as many slices as rows ({kernel_size[0]}), not "
                 f"{self.depth}; omit the depth, or choose another mapping."
             )
@@ -102,7 +102,7 @@ def mappings_of(
     """The mapping of each layer's kernel, by the layer's name, nested ones as `model/layer`.
 
     Of a dictionary, the first match applies, or `"planar"` without a match. Depth, tap and alpha are `given` for
-    mappings by name. A `ConversionError` tells what does not fit a kernel or has no effect.
+    mappings by name. A `ConversionError` tells what has no effect.
     """
     if isinstance(choice, Mapping):
         _check_patterns(choice, list(kernels))
@@ -117,15 +117,7 @@ def mappings_of(
                 f"{argument}={given[field]!r} has no effect with {told}: it is for {', '.join(map(repr, names))}, "
                 f"given by name. Choose one of these, or omit {argument}; a KernelMapping has its own {field}."
             )
-    made = {name: _made(f"mapping of {name}", each, given) for name, each in chosen.items()}
-    for name, layer in kernels.items():
-        try:
-            taps = made[name].taps(layer.kernel_size)
-            if taps > 1 and made[name].name in MAPPINGS:
-                MAPPINGS[made[name].name](taps, made[name].tap, made[name].alpha)
-        except (ConversionError, ValueError) as error:
-            raise ConversionError(f"{name} ({type(layer).__name__}): {error}") from error
-    return made
+    return {name: _made(f"mapping of {name}", each, given) for name, each in chosen.items()}
 
 
 def _chosen(name: str, layer: Any, choice: MappingChoice) -> Any:

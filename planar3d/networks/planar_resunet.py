@@ -69,10 +69,10 @@ def PlanarResUNet(
 
     Raises:
         ValueError: a size that the encoder cannot halve (VGG-16 needs multiples of 16), an unknown encoder, an even
-            encoder depth, a number of decoder levels that differs from the encoder's, an unknown encoder range, or
-            softmax with one output.
+            encoder depth, or one that the mapping does not allow, a number of decoder levels that differs from the
+            encoder's, an unknown encoder range, or softmax with one output.
         RecipeError: filters that are not whole numbers greater than 0.
-        ConversionError: an unknown mapping, or one that the encoder does not allow.
+        ConversionError: an unknown mapping.
         WeightsError: the weights cannot be found or read, or do not fit.
 
     Source: Kolarik 2020, figure 4 and section 3.4; layer names as in the released weight files.

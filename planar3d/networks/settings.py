@@ -18,12 +18,7 @@ _NUMBERS = Limit(lambda v: bool(v) and min(v) > 0, "numbers greater than 0 are n
 class Network(Section):
     """Arguments of a network; every network has initial weights for its encoder."""
 
-    encoder_weights: str = "imagenet"  # or "none", or a file
-
-    @property
-    def begins_with(self) -> str | None:
-        """The encoder's initial weights: `"imagenet"`, a file, or None for random weights."""
-        return None if self.encoder_weights == "none" else self.encoder_weights
+    encoder_weights: str = "imagenet"  # or "none" for random ones, or a file
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Backend-specific functions: detection of a GPU, determinism, and the gradients of a single layer."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
@@ -43,15 +43,13 @@ def make_deterministic() -> None:
 def keeping_float32(network: keras.Model) -> keras.Model:
     """A network in 16 bits whose layers are in float32 where a CPU reads beyond their input or output in bf16."""
     for layer in layers_within(network):
-        in_bf16 = isinstance(layer, _CONVOLUTIONS) and layer.compute_dtype == "bfloat16"
-        if in_bf16 and any(_reads_beyond(layer, shape) for shape in shapes_taken(layer)):
-            layer.dtype_policy = "float32"
+        if not isinstance(layer, _CONVOLUTIONS) or layer.compute_dtype != "bfloat16":
+            continue
+        for shape in shapes_taken(layer):
+            slid_over = layer.compute_output_shape(shape) if isinstance(layer, _TRANSPOSED) else shape
+            if reads_beyond_slice(layer, slid_over) or reads_beyond_image(layer, slid_over):
+                layer.dtype_policy = "float32"
     return network
-
-
-def _reads_beyond(layer: keras.Layer, shape: Sequence[int | None]) -> bool:
-    slid_over = layer.compute_output_shape(shape) if isinstance(layer, _TRANSPOSED) else shape
-    return reads_beyond_slice(layer, slid_over) or reads_beyond_image(layer, slid_over)
 
 
 def layer_gradients(layer: keras.Layer, x: Any, upstream: Any) -> list[Any]:

@@ -20,7 +20,8 @@ def initial_network(recipe: Recipe) -> keras.Model:
         RecipeError: a name in `frozen` is neither a group nor a layer, or nothing is left to train.
     """
     keras.utils.set_random_seed(recipe.training.seed)
-    precision, weights = computed_precision(recipe.training.precision), recipe.network.begins_with
+    precision = computed_precision(recipe.training.precision)
+    weights = None if recipe.network.encoder_weights == "none" else recipe.network.encoder_weights
     network = built_with(precision, lambda: recipe_network(recipe, encoder_weights=weights, shape=recipe.sample))
     head = network.get_layer(find_architecture(recipe.network.name).head)
     head.bias.assign(recipe.targets.output_bias(recipe.training.output_prior))

@@ -103,20 +103,29 @@ def test_mappings_differ_by_layer(mapping):
         ({"mapping": 3}, "^mapping: a name or a KernelMapping is needed; got 3"),
         ({"mapping": {"*": 3}}, "conv.*a name or a KernelMapping"),
         ({"mapping": lambda layer: KernelMapping("planar", depth=3)}, "conv.*'planar' has depth 1, not 3"),
-        ({"mapping": "zero", "kernel_depth": 3, "tap": 4}, r"^conv \(Conv2D\): tap=4 is not one of the 3 taps"),
-        ({"mapping": "zero", "kernel_depth": 3, "tap": 1.5}, r"^conv \(Conv2D\): tap=1\.5 is not one"),
-        ({"mapping": "scale"}, r"^conv \(Conv2D\): .*3 positive factors"),
-        ({"mapping": "scale", "alpha": (0.5, 0.6)}, r"^conv \(Conv2D\): .*add up to 1"),
+        (
+            {"mapping": "zero", "kernel_depth": 3, "tap": 4},
+            r"^conv \(Conv2D\) has no counterpart in 3D: tap=4 is not one of the 3 taps",
+        ),
+        (
+            {"mapping": "zero", "kernel_depth": 3, "tap": 1.5},
+            r"^conv \(Conv2D\) has no counterpart in 3D: tap=1\.5 is not one",
+        ),
+        ({"mapping": "scale"}, r"^conv \(Conv2D\) has no counterpart in 3D: .*3 positive factors"),
+        ({"mapping": "scale", "alpha": (0.5, 0.6)}, r"^conv \(Conv2D\) has no counterpart in 3D: .*add up to 1"),
         ({"mapping": "scale", "alpha": 0.5}, "^alpha=0.5: a list of factors"),
         ({"mapping": "scale", "alpha": "abc"}, "^alpha='abc': a list of factors"),
         ({"kernel_depth": 3}, "^kernel_depth=3 has no effect with mapping='planar': it is for 'zero', 'average'"),
         ({"mapping": "acs", "kernel_depth": 5}, "^kernel_depth=5 has no effect with mapping='acs'"),
-        ({"mapping": KernelMapping("acs", 5)}, r"^conv \(Conv2D\): mapping='acs': .* as rows \(3\), not 5"),
+        (
+            {"mapping": KernelMapping("acs", 5)},
+            r"^conv \(Conv2D\) has no counterpart in 3D: mapping='acs': .* as rows \(3\), not 5",
+        ),
         ({"mapping": "average", "alpha": ALPHA}, "^alpha=.* has no effect with mapping='average': it is for 'scale'"),
         ({"mapping": "average", "tap": 1}, "^tap=1 has no effect with mapping='average': it is for 'zero'"),
         ({"mapping": {"conv": "planar"}, "kernel_depth": 3}, "^kernel_depth=3 has no effect with these mappings"),
         ({"mapping": KernelMapping("zero", 3), "kernel_depth": 5}, "kernel_depth=5.*a KernelMapping has its own depth"),
-        ({"axis": 3}, "before rows"),
+        ({"axis": 3}, "choose one of: 0, 1, 2"),
     ],
 )
 def test_choices_that_do_not_fit_are_refused(choice, says):
@@ -127,7 +136,7 @@ def test_choices_that_do_not_fit_are_refused(choice, says):
 @pytest.mark.parametrize(
     ("choice", "says"),
     [
-        ({"name": "zero", "depth": 1.5}, "depth=1.5 of a mapping: a positive whole number"),
+        ({"name": "zero", "depth": 1.5}, "depth=1.5: a whole number"),
         ({"name": "average", "tap": 1}, "tap=1 is for the mapping 'zero', not for 'average'"),
         ({"name": "zero", "alpha": ALPHA}, "alpha=.* is for the mapping 'scale', not for 'zero'"),
     ],
