@@ -6,7 +6,7 @@ on their contrast, as in Messaoudi 2023 on CHAOS, which does not give ranges; th
 """
 
 import typing
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from typing import Literal
 
 import numpy as np
@@ -115,7 +115,7 @@ def _deformation(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray
     return np.stack(fields)
 
 
-def _rotation(angles: Sequence[float]) -> np.ndarray:
+def _rotation(angles: np.ndarray | list[float]) -> np.ndarray:
     """Rotations around the slice, row and column axis, in this order."""
     return Rotation.from_euler("xyz", np.multiply(angles, (1, -1, 1))).as_matrix()
 
