@@ -142,9 +142,9 @@ def _results(folder: Path, threads: int | None) -> str:
     headings += [f"mask voxels that differ, threshold {t}" for t in THRESHOLDS] + ["Dice to the expert"]
     some = f" Only {about['windows']} of {about['of']} windows were timed; seconds are scaled." if scale > 1 else ""
     notes = (
-        f"One scan: {about['scan']}, {about['of']} windows.{some} Differences are to '{REFERENCE}': of the composed "
-        "probabilities, and voxels in only one mask, as a share of the reference's mask. MONAI averages overlapping "
-        "windows where equation 1 keeps the center of each, so it differs by method."
+        f"One scan: {about['scan']}, {about['of']} windows.{some} Differences are relative to '{REFERENCE}': of the "
+        "composed probabilities, and voxels in only one mask, as a share of the reference's mask. MONAI averages "
+        "overlapping windows where equation 1 keeps the center of each, so it differs by method."
     )
     limit = f"{threads} threads" if threads else ""
     return f"{table(headings, rows)}\n\n{notes}\n\n{conditions(limit)}"

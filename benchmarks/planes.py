@@ -30,11 +30,11 @@ def main(
     headings = ["scan", "slices", "planes, of 256 × 256", *seconds, "mask, voxels", "Dice"]
     text = (
         f"Native masks of {MODEL} with `planes=head` and `planes=whole`, in one process after loading the network; "
-        f"compiling for new plane sizes is included. The least Dice is {least:.4f}."
+        f"compiling for new plane sizes is included. The lowest Dice is {least:.4f}."
     )
     record(f"Planes cropped to the head, {MODEL}", "\n\n".join([text, table(headings, rows), conditions(beside)]))
     if least < LEAST:
-        raise SystemExit(f"The least Dice is {least:.4f}; {LEAST} is wanted.")
+        raise SystemExit(f"The lowest Dice is {least:.4f}; {LEAST} is needed.")
 
 
 def _compared(paths: list[Path]) -> tuple[list[list[str]], float]:

@@ -99,7 +99,7 @@ def record(title: str, text: str) -> None:
     title = f"{title}: {processor()}{lacking}"
     section = f"## {title}\n\n{text.strip()}\n"
     print(f"\n{section}")
-    before = RESULTS.read_text(encoding="utf-8") if RESULTS.is_file() else "# Results\n"
+    before = RESULTS.read_text(encoding="utf-8") if RESULTS.is_file() else "# Speed\n"
     sections = re.split(r"(?m)^(?=## )", before.rstrip() + "\n")
     kept = [part for part in sections if not part.startswith(f"## {title}\n")]
     place = next((i for i, part in enumerate(sections) if part.startswith(f"## {title}\n")), len(kept))
