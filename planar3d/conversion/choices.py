@@ -145,8 +145,8 @@ def _check_patterns(choice: Mapping[str, Spelled], kernels: Sequence[str]) -> No
         if pattern not in used and set(pattern) != {"*"}:
             near = get_close_matches(pattern.strip("*"), kernels, cutoff=0.4) or kernels
             raise ConversionError(
-                f"mapping: the pattern {pattern!r} has no effect: it matches no layer with a kernel that an earlier "
-                f"pattern leaves, such as {listed(near)}. Correct it, or move it to the front."
+                f"mapping: the pattern {pattern!r} has no effect: it matches no layer with a kernel, such as "
+                f"{listed(near)}, or earlier patterns match first. Correct it, or move it to the front."
             )
 
 

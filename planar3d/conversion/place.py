@@ -138,7 +138,7 @@ def fill(step: Step, source: Any, prefix: str) -> None:
     if shapes != needed:
         mode = getattr(source, "quantization_mode", None)
         advice = f"; convert the network first, and then call its quantize({mode!r})" if mode else ""
-        raise ValueError(f"weights of {shapes} do not fit those of {step.operation.name}, {tuple(needed)}{advice}")
+        raise ValueError(f"weights {shapes} do not fit the weights of {step.operation.name}, {tuple(needed)}{advice}")
     for weight, taken, array in zip(weights, step.arrays, arrays, strict=True):
         weight.assign(array)
         weight.weight_of_2d = _origin(source, taken, prefix, step.mapping)

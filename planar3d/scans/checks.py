@@ -70,7 +70,7 @@ def faults_of_file(scan: "Scan", needed: str, advice: str, flat: bool) -> Iterat
         yield (
             f"has {' × '.join(map(str, shape))} voxels of {' × '.join(rounded(mm, 3) for mm in scan.spacing)} mm; "
             f"{SPACINGS[0]:g} to {SPACINGS[1]:g} mm are expected for a head, and at most {LENGTH:,.0f} mm in total. "
-            "Fix its header, which should be in millimeters, or convert it again."
+            "Fix its header, which should be in mm, or convert it again."
         )
     if not is_usable(scan.affine):
         yield "has a singular affine, or one with NaN or infinite values. Fix its header or convert it again."

@@ -165,7 +165,7 @@ def _find_in_folder(folder: Path) -> list[ScanInput]:
     if not found:
         named = [path.name for path in files if suffix(path) or path.name.lower().endswith(DICOM_SUFFIXES)]
         raise ScanError(
-            f"{folder} has no .nii or .nii.gz file with FLAIR in its name and no DICOM files. Other files of images or "
+            f"{folder} has no .nii or .nii.gz file with FLAIR in its name and no DICOM files. Its other images and "
             f"masks: {listed(named)}. Name the scans themselves."
         )
     return found

@@ -55,7 +55,8 @@ def read_extensions(path: Path, header: nib.Nifti1Header, content: bytes) -> Non
         end += size
     if end > offset:
         raise ScanError(
-            f"{path} has voxels from byte {offset:,}, inside a header extension to byte {end:,}. Convert it again."
+            f"{path} has voxels from byte {offset:,}, inside a header extension that ends at byte {end:,}. Convert it "
+            "again."
         )
     header.extensions.extend(found)
 

@@ -188,8 +188,8 @@ def open_run(folder: str | Path) -> Run:
     folder = Path(folder)
     if not is_run(folder):
         raise RunError(
-            f"{folder} is not a run folder, with {' and '.join(_KEPT)}. Name a folder that planar3d crossval has "
-            "written; report also takes folders of planar3d predict."
+            f"{folder} is not a run folder, which has {' and '.join(_KEPT)}. Name a folder that planar3d crossval "
+            "has written; report also takes folders of planar3d predict."
         )
     cases, folds, data = read_json(folder / "folds.json", _read_folds)
     return Run(folder, _read_recipe(folder / "recipe.json"), cases, folds, data)

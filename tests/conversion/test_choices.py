@@ -40,7 +40,7 @@ def flat():
         ({"*": "planar", "block1_*": "zero"}, r"'block1_\*' has no effect: .*block1_conv1.*move it to the front"),
         (
             {"block1_*": "zero", "block1_conv2": "zero"},
-            r"'block1_conv2' has no effect: .*that an earlier pattern leaves",
+            r"'block1_conv2' has no effect: .*earlier patterns match first",
         ),
         ({layers.Conv2D: "zero"}, r"Conv2D.* is not a layer name or pattern"),
         ({3: "zero"}, r"3 is not a layer name or pattern"),

@@ -274,7 +274,7 @@ def test_an_operation_is_converted_with_a_counterpart_given():
 
 def test_counterparts_whose_weights_do_not_fit_are_refused():
     flat = network_of(Doubled(name="odd"), layers.Conv2D(3, 3, name="conv"))
-    with pytest.raises(ConversionError, match=r"odd \(Doubled\).*do not fit those of norm"):
+    with pytest.raises(ConversionError, match=r"odd \(Doubled\).*do not fit the weights of norm"):
         convert(flat, counterparts={Doubled: lambda layer: layers.BatchNormalization(name="norm")})
     with pytest.raises(ConversionError, match=r"odd \(Doubled\).*counterparts returns NoneType, not a layer"):
         convert(flat, counterparts={Doubled: lambda layer: None})

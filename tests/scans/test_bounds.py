@@ -20,7 +20,7 @@ VOXELS = np.random.default_rng(0).gamma(2, 40, (6, 7, 8)).astype(np.float32)
     "diagonal, sentence",
     [
         ((1e-3, 1e-3, 1e-3), "0.001 × 0.001 × 0.001 mm"),  # in meters
-        ((1000, 1000, 1000), "should be in millimeters"),  # in micrometers
+        ((1000, 1000, 1000), "should be in mm"),  # in micrometers
         ((np.nan, 1, 1), "nan × 1 × 1 mm"),
     ],
 )

@@ -71,7 +71,7 @@ def test_an_extension_is_kept_unless_it_reaches_into_the_voxels(read, tmp_path):
     (kept,) = nib.load(tmp_path / "again.nii").header.extensions
     assert (kept.get_code(), kept.get_content()) == (4, b"a word of the scanner   ")
     for offset in (0, 352, 368):
-        with pytest.raises(ScanError, match="inside a header extension to byte 384"):
+        with pytest.raises(ScanError, match="inside a header extension that ends at byte 384"):
             read(_content(between=b"\1\0\0\0" + EXTENSION, vox_offset=offset))
 
 

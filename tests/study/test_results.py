@@ -136,7 +136,7 @@ def test_a_folder_without_scores_is_refused(make_run):
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
     (tmp_path / "report.html").touch()
     for path in (tmp_path, tmp_path / "report.html", "a"):
-        with pytest.raises(RunError, match=f"{path} is not a run folder, with recipe.json and folds.json"):
+        with pytest.raises(RunError, match=f"{path} is not a run folder, which has recipe.json and folds.json"):
             read_results(path)
 
 
