@@ -69,9 +69,9 @@ def apply(
     return run(kernel, bias, *parts)
 
 
-def dilated(x: Any, kernel: Any, rates: Sequence[int], padding: str = "same") -> Any:
-    """A convolution of stride 1 in one operation; tf.nn.convolution rearranges the volume before and after."""
-    return tf.raw_ops.Conv3D(input=x, filter=kernel, strides=[1] * 5, padding=padding.upper(), dilations=[1, *rates, 1])
+def dilated(x: Any, kernel: Any, rates: Sequence[int]) -> Any:
+    """A 'same' convolution of stride 1 in one operation; tf.nn.convolution rearranges the volume before and after."""
+    return tf.raw_ops.Conv3D(input=x, filter=kernel, strides=[1] * 5, padding="SAME", dilations=[1, *rates, 1])
 
 
 def in_graph(function: Callable[..., Any], *tensors: Any) -> Any:
