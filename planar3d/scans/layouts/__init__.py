@@ -38,12 +38,10 @@ _EXPECTED = f"Expected: {LAYOUTS[-1].expected}, or one of: {'; '.join(one.expect
 def find_cases(folder: str | Path) -> Dataset:
     """Find all cases with their label maps, in a folder with any of the known layouts.
 
-    Layouts: MSSEG 2016 as first distributed (`TrainingDataset_MSSEG/<ID>/3DFLAIR.nii.gz`, `Consensus.nii.gz`), MSSEG
-    2016 of the Shanoir portal (`Training/Center_xx/Patient_yy/Raw_Data/FLAIR.nii.gz`, `Masks/Consensus.nii.gz`), BIDS
-    (raw, and lesion masks in a derivatives folder; groups from the site in `participants.tsv`), raw folders of nnU-Net
-    (`dataset.json`), tasks of the Medical Segmentation Decathlon (the same), BraTS 2017 to 2024, CHAOS, CAMUS, and a
-    CSV table with the columns scan, mask and group, or `image:<name>` for each image and labels. NIfTI files may be
-    gzipped or not, and file names are case-insensitive.
+    Layouts: MSSEG 2016 as first distributed and of the Shanoir portal, BIDS (raw, with lesion masks in a derivatives
+    folder and sites in `participants.tsv`), raw folders of nnU-Net, tasks of the Medical Segmentation Decathlon, BraTS
+    2017 to 2024, CHAOS, CAMUS, and a CSV table with the columns scan, mask and group, or `image:<name>` for each image
+    and labels. NIfTI files may be gzipped or not, and file names are case-insensitive.
 
     Args:
         folder: the data set's folder, or the CSV file.
