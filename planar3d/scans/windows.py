@@ -223,9 +223,5 @@ def network_input(windows: np.ndarray, channels: int = 3) -> np.ndarray:
 def _check(depth: int, stride: int) -> None:
     if not all(isinstance(number, int | np.integer) for number in (depth, stride)):
         raise ValueError(f"depth={depth!r}, stride={stride!r}: whole numbers of slices are needed.")
-    if not 0 < stride <= depth:
-        raise ValueError(f"stride={stride}: it must be from 1 to the window's depth, {depth}.")
-    if (depth - stride) % 2:
-        raise ValueError(
-            f"depth={depth}, stride={stride}: their difference must be even, for a center of whole slices."
-        )
+    if not 0 < stride <= depth or (depth - stride) % 2:
+        raise ValueError(f"depth={depth}, stride={stride}: the stride must be 1 to the depth, their difference even.")

@@ -17,16 +17,15 @@ from planar3d.scans.volume import Scan, on_grid_of
 from planar3d.sections import Section
 
 HEAD_MM = 150
-# Directions by nibabel's codes, and the planes of slices that follow each other in them.
+# By nibabel's codes, directions and the planes of slices that follow each other in them.
 _DIRECTIONS = {
-    "L": "from right to left",
-    "R": "from left to right",
-    "P": "from anterior to posterior",
-    "A": "from posterior to anterior",
-    "S": "from inferior to superior",
-    "I": "from superior to inferior",
+    "L": ("from right to left", "sagittal"),
+    "R": ("from left to right", "sagittal"),
+    "P": ("from anterior to posterior", "coronal"),
+    "A": ("from posterior to anterior", "coronal"),
+    "S": ("from inferior to superior", "axial"),
+    "I": ("from superior to inferior", "axial"),
 }
-_PLANES = {"L": "sagittal", "R": "sagittal", "A": "coronal", "P": "coronal", "S": "axial", "I": "axial"}
 Decode = Callable[[np.ndarray, np.ndarray], np.ndarray]  # probabilities and the grid's axes in mm to labels
 
 
@@ -98,8 +97,8 @@ def load_prepared(folder: Path) -> tuple[Prepared, np.ndarray | None]:
 
 def in_words(view: str) -> str:
     """The directions of slices, rows and columns of a view."""
-    slices, rows, cols = (_DIRECTIONS[code] for code in view)
-    return f"{_PLANES[view[0]]}, {slices}; rows {rows}; cols {cols}"
+    (slices, plane), (rows, _), (cols, _) = (_DIRECTIONS[code] for code in view)
+    return f"{plane}, {slices}; rows {rows}; cols {cols}"
 
 
 class Preparation(Section):
