@@ -53,7 +53,7 @@ class DicomSeries:
 
     @property
     def mark(self) -> str:
-        """A suffix for file names of series with the same label, as of two patients; empty without a UID."""
+        """A suffix for file names of series with the same label, e.g. of two patients; empty without a UID."""
         return f"_{hashlib.sha256(self.uid.encode()).hexdigest()[:8]}" if self.uid else ""
 
     def __str__(self) -> str:

@@ -172,7 +172,7 @@ def files_within(folder: Path, leave: Collection[str] = ()) -> tuple[list[Path],
 
 
 def _target_of_lost_folder(path: Path) -> str:
-    """Where a link leads that may have led to a folder, as of a patient; empty if it is no such link."""
+    """The target of a link that may have led to a folder, e.g. a patient's; empty if it is not such a link."""
     if path.suffix or os.path.exists(path) or not os.path.islink(path):
         return ""
     target = os.readlink(path)

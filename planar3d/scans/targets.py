@@ -144,7 +144,7 @@ class Regions(Targets):
 
     regions: tuple[str, ...] = ("WT=1+2+4", "TC=1+4", "ET=4")  # regions with their labels, outermost first
     order: tuple[int, ...] = (2, 1, 4)  # label written for each region
-    smallest_innermost_mm3: Annotated[float, NOT_NEGATIVE] = 0.0  # a smaller total becomes the region around it
+    smallest_innermost_mm3: Annotated[float, NOT_NEGATIVE] = 0.0  # a smaller total volume becomes the region around it
     in_head: bool = True  # false: skip the checks of a head scan
     plausible_share: Annotated[float, SHARE] = _TUMOURS  # share of the head; larger results get a warning
     measures: Measures = "brats"  # set of scores: a challenge's, or lesions only

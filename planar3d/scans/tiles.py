@@ -107,7 +107,7 @@ class Patches(Tiles):
     shape: tuple[_Length, _Length, _Length] = (24, 128, 128)  # slices, rows and cols of a patch; 0: the whole axis
     step: Lengths = (12, 64, 64)  # distance between patches; 0 along a whole axis
     overlap: Literal["crop", "average", "gaussian"] = "average"  # how patches are composed
-    averaged: Literal["probabilities", "logits"] = "probabilities"  # averaged values in overlaps
+    averaged: Literal["probabilities", "logits"] = "probabilities"  # what is averaged in overlaps
 
     def check(self) -> None:
         if not len(self.shape) == len(self.step) == 3:

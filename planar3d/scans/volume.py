@@ -76,7 +76,8 @@ class Scan:
     def save(self, path: str | Path) -> Path:
         """Write a NIfTI file atomically, gzipped if its name ends in .gz.
 
-        Voxels keep their type, bool as uint8, float16 as float32; shape, affine, codes and zooms are the header's.
+        Voxels keep their type, but bool becomes uint8, and float16 float32; shape, affine, codes and zooms are the
+        header's.
         """
         path = path_of(path, "The file to write", ScanError)
         if not path.name.endswith((".nii", ".nii.gz")):
@@ -140,7 +141,7 @@ def read_mask(path: str | Path, scan: Scan | None = None, assume_affine: bool | 
     Args:
         scan: the scan of the mask.
         assume_affine: accept a file with neither sform nor qform, and assume that it is stored like `scan`, or as in
-            `read_scan` without one; None if nothing can be assumed, as of a mask in MNI space.
+            `read_scan` without one; None if nothing can be assumed, as for a mask in MNI space.
 
     Returns:
         A scan with uint8 voxels {0, 1}; if `scan` is given, on its grid and with its header.

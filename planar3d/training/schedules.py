@@ -141,7 +141,7 @@ class Plateau(Schedule):
     name = "plateau"
 
     watched: Column = "loss"  # column of the history
-    direction: Literal["min", "max"] = "min"  # which values are better
+    direction: Literal["min", "max"] = "min"  # whether low or high values are better
     factor: Annotated[float, SHARE] = 0.1  # factor of the rate on a plateau
     plateau: Annotated[int, POSITIVE] = 50  # epochs without improvement
     floor: Annotated[float, NOT_NEGATIVE] = 0.0  # minimum rate

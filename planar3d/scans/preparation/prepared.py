@@ -50,8 +50,8 @@ class Prepared:
     def restore(self, volume: np.ndarray) -> Scan:
         """Map probabilities or a mask from the prepared grid back to the native grid, as a scan with its header.
 
-        Of a volume (slices, rows, cols[, channels]), floats are interpolated linearly to float32, labels (integers and
-        bool) by the nearest voxel to uint8. Voxels outside the prepared grid are zero.
+        Floats (slices, rows, cols[, channels]) are interpolated linearly, as float32; labels (integers and bool) take
+        the nearest voxel, as uint8. Voxels outside the prepared grid are zero.
         """
         volume = np.asarray(volume)
         if volume.ndim == 4:

@@ -34,7 +34,7 @@ class Standardized(Preparation):
     grid: ClassVar[str]  # cropping or resampling, in words
 
     images: tuple[str, ...] = ("flair", "t1ce", "t2")  # images of a case, one per channel, in this order
-    within: Literal["brain", "image", "everything"] = "brain"  # mean over any image's non-zero voxels, its own, or all
+    within: Literal["brain", "image", "everything"] = "brain"  # mean over voxels non-zero in any or this image, or all
     stored: Literal["float32", "float16"] = "float32"  # type of prepared values on disk and in memory
 
     @property
