@@ -45,7 +45,6 @@ OF_BIDS = {
     "planar3d.scans.inputs._find_cases": "of a data set, the files of each image are known",
     "planar3d.inference.segmenter.Segmenter": "it has one model",
     "planar3d.networks.registry.refuse_other_sizes": "another recipe can be named without --set",
-    "planar3d.networks.registry.refuse_misfit": "advises how to train",
 }
 GEOMETRY = "planar3d.scans.volume.read_volume"
 OF_ONE = {

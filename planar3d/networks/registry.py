@@ -24,8 +24,6 @@ from planar3d.recipes import Recipe
 from planar3d.scans.tiles import HEAD_STEP
 from planar3d.sections import check_choice
 from planar3d.transfer.metadata import mapping_in
-from planar3d.transfer.weight_places import places_of, unnumbered
-from planar3d.wording import counted, listed
 
 ARCHITECTURES: dict[str, Architecture] = {
     "planar-resunet": PLANAR_RESUNET,
@@ -197,26 +195,6 @@ def refuse_other_ends(network: keras.Model, recipe: Recipe) -> None:
         f"{network.name} takes {taken} and gives {given}, but the recipe {recipe.name} needs a network from (batch, "
         f"{depth or 'depth'}, rows, cols, {channels}) to (batch, {depth or 'depth'}, rows, cols, {outputs}). Build "
         "the network for the recipe, or choose another recipe."
-    )
-
-
-def refuse_misfit(network: keras.Model, arrays: Mapping[str, np.ndarray], path: Path) -> None:
-    """Raise a `WeightsError` that describes the arrays, if their layers are not the network's."""
-    names = [place.found_in(arrays) or place.weight.name for place in places_of(network)]
-    wanted, layers = ({name.rpartition("/")[0] for name in each} for each in (names, arrays))
-    if layers == wanted:
-        return
-    lacking, others = listed(sorted(wanted - layers)), listed(sorted(layers - wanted))
-    if unnumbered(layers) == unnumbered(wanted):
-        raise WeightsError(
-            f"{path} has {others} where {network.name} has {lacking}: Keras numbers layers without a name anew in each "
-            "network. Give each layer with weights a name, including those in wrappers and nested networks, and train "
-            "again."
-        )
-    raise WeightsError(
-        f"{path} has another network: of the {counted(wanted, 'layer')} of {network.name} it lacks {lacking}; it has "
-        f"others: {others}. Train one that starts from its encoder (--set encoder_weights=FILE), or name a file "
-        f"trained by planar3d{_OTHERS}"
     )
 
 

@@ -18,6 +18,7 @@ from planar3d.transfer.metadata import CARD, NETWORK, RECIPE, measures_in, plain
 from planar3d.transfer.published_models import card_since, find_model
 from planar3d.transfer.rehearsal import State, digest_of, rehearse, trust
 from planar3d.transfer.transplant import transplant
+from planar3d.wording import counted, listed
 
 # Keras is imported only to build networks, not where a description suffices.
 if TYPE_CHECKING:
@@ -140,18 +141,21 @@ class Model:
             RecipeError: the precision is unknown or not available here.
         """
         from planar3d.graph.keras_graph import without_random_weights
-        from planar3d.networks.registry import recipe_network, refuse_misfit, refuse_other_sizes
+        from planar3d.networks.registry import recipe_network, refuse_other_sizes
         from planar3d.training.precision import built_with
 
         arrays = self._arrays()
         refuse_other_sizes(arrays, self.recipe, self.path, self.metadata.get(NETWORK))
         with without_random_weights():
             network = built_with(precision, lambda: recipe_network(self.recipe))
-        refuse_misfit(network, arrays, self.path)
         try:
-            transplant(network, arrays, strict=True)
+            if others := transplant(network, arrays, strict=True).unused:
+                raise WeightsError(f"{network.name} has no place for {counted(others, 'weight')}: {listed(others)}.")
         except WeightsError as error:
-            raise WeightsError(f"{self.path}: {error}") from None
+            raise WeightsError(
+                f"{self.path}: {error} A file trained by planar3d is needed; weights of an encoder only start a "
+                "training (encoder_weights of a recipe), and keras.saving.load_model opens other .keras files."
+            ) from None
         return network
 
     def description(self, build: Callable[[], "keras.Model"] | None = None) -> Description:

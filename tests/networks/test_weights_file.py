@@ -272,8 +272,11 @@ def another():
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda: PlanarVGG16((16, 32, 32, 3), weights=None), "has another network: .*starts from its encoder"),
-        (classifier, "has another network: .*others: conv2d"),
+        (
+            lambda: PlanarVGG16((16, 32, 32, 3), weights=None),
+            "planar_resunet lacks .*conv51.*weights of an encoder only start",
+        ),
+        (classifier, "Nothing matched: .*conv2d"),
         (another, "has another network"),
         (lambda: recipe_network(RECIPE.changed(bridge_filters=6)), "trained with bridge_filters=6"),
         (lambda: recipe_network(RECIPE.changed(decoder_filters=(4, 5))), "trained with decoder_filters=4,5"),
@@ -283,7 +286,7 @@ def another():
 def test_weights_of_another_network_are_refused_by_what_they_are(tmp_path, make, sentence):
     path = tmp_path / "other.weights.h5"
     make().save_weights(path)
-    with pytest.raises(WeightsError, match=rf"other\.weights\.h5 .*{sentence}"):
+    with pytest.raises(WeightsError, match=rf"other\.weights\.h5.*{sentence}"):
         load_network(path, RECIPE)
 
 
@@ -314,7 +317,7 @@ def test_nested_layers_are_found_in_the_file(tmp_path, monkeypatch):
 
 def test_layers_without_names_are_refused_with_advice(tmp_path, monkeypatch):
     _, path = opened_twice(tmp_path, monkeypatch, (None, "c"))
-    with pytest.raises(WeightsError, match=r"has conv3d\w* where tiny has conv3d\w*: .*including those in wrappers"):
+    with pytest.raises(WeightsError, match=r"Layers of tiny have no names, .*name the layers"):
         load_network(path)
 
 
