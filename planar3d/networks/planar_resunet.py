@@ -10,7 +10,7 @@ from keras import layers
 
 from planar3d.conversion.choices import KernelMapping
 from planar3d.errors import RecipeError
-from planar3d.networks.architecture import Architecture, check_input_shape, layers_with_weights, own_arguments
+from planar3d.networks.architecture import Architecture, check_input_shape, groups_by_prefix, own_arguments
 from planar3d.networks.decoders import output_layer
 from planar3d.networks.encoder_weights import EncoderWeights, with_weights
 from planar3d.networks.encoders import ENCODERS, levels_of
@@ -22,6 +22,8 @@ from planar3d.wording import counted
 HEAD = "conv10"
 _PAPER = PlanarResUNetSettings()
 _FIRST_LEVEL = 6  # the decoder's deepest level in layer names; 1 to 5 are encoder and bridge
+# The starts of its layers' names for up to five levels; `conv10` is the head, too.
+_DECODER = tuple(f"{kind}{level}" for level in range(_FIRST_LEVEL, 11) for kind in ("trans", "conv"))
 
 
 def PlanarResUNet(
@@ -175,18 +177,6 @@ def _feature_levels(arguments: Mapping[str, Any]) -> Mapping[str, int]:
     return levels
 
 
-def _groups(network: keras.Model) -> dict[str, list[str]]:
-    weighted = layers_with_weights(network)
-    levels = takewhile(lambda level: f"trans{level}" in weighted, count(_FIRST_LEVEL))
-    decoder = {HEAD, *(name.format(level) for level in levels for name in ("trans{}", "conv{}1", "conv{}2"))}
-    bridge = ["conv51", "conv52"]
-    return {
-        "encoder": [name for name in weighted if name not in (*bridge, *decoder)],
-        "bridge": bridge,
-        "decoder": [name for name in weighted if name in decoder],
-    }
-
-
 def _told(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
     kernels: dict[str, tuple[int, ...]] = {}
     for name, array in arrays.items():
@@ -207,7 +197,7 @@ PLANAR_RESUNET: Architecture = Architecture(
     PlanarResUNet,
     _arguments,
     lambda arguments: ENCODERS[arguments["encoder"]].divisors,
-    _groups,
+    groups_by_prefix({"bridge": ("conv51", "conv52"), "decoder": _DECODER}),
     HEAD,
     lambda arguments: ENCODERS[arguments["encoder"]].source,
     _feature_levels,

@@ -54,14 +54,11 @@ def read_onnx(path: Path) -> dict[str, np.ndarray]:
     kernels = [np.ascontiguousarray(np.moveaxis(array(node.input[1]), (0, 1), (-1, -2))) for node in convolutions]
     normalized = any(node.op_type.endswith("Normalization") for node in graph.node)  # VGG-16 is without
     layers = [] if normalized else layers_by_shapes([kernel.shape for kernel in kernels])
-    layers = layers or [_layer_name(node.input[1]) for node in convolutions]
+    own = [node.input[1].removesuffix(":0").removesuffix(".weight").removesuffix("/kernel") for node in convolutions]
+    layers = layers or [name.replace("/", ".") for name in own]
     arrays = {}
     for layer, node, kernel in zip(layers, convolutions, kernels, strict=True):
         arrays[f"{layer}/kernel"] = kernel
         if len(node.input) > 2 and node.input[2] in tensors:
             arrays[f"{layer}/bias"] = array(node.input[2])
     return arrays
-
-
-def _layer_name(initializer: str) -> str:
-    return initializer.removesuffix(":0").removesuffix(".weight").removesuffix("/kernel").replace("/", ".")
