@@ -14,7 +14,7 @@ from planar3d.disk import require_room, require_temporary_room
 from planar3d.errors import Planar3DError, path_of, text_of
 from planar3d.extras import check_extra
 from planar3d.files import folder_written_beside, read_json, write_json
-from planar3d.graph.keras_graph import check_model, layers_within
+from planar3d.graph.keras_graph import as_graph, layers_within
 from planar3d.inference.export_formats import FORMATS, Format
 from planar3d.inference.onnx_graph import AXES
 from planar3d.locks import locked
@@ -78,7 +78,7 @@ def export_network(
     if formats is None:
         formats = [name for name in _USUAL if FORMATS[name].backend in (None, keras.backend.backend())]
     chosen = {name: _format(name) for name in ([formats] if isinstance(formats, str) else formats)}
-    check_model(network)
+    as_graph(network)
     _check(network)
     if recipe is not None:
         check_recipe(recipe)

@@ -187,6 +187,8 @@ def refuse_other_ends(network: keras.Model, recipe: Recipe) -> None:
     """Raise a `RecipeError` unless a network turns the windows of a recipe into its outputs, voxel by voxel."""
     graph, (depth, *_, channels), outputs = as_graph(network), recipe.window, recipe.targets.outputs
     taken, given = ([tuple(end.shape) for end in ends] for ends in (graph.inputs, graph.outputs))
+    if other := [end.dtype for end in graph.inputs if "float" not in end.dtype]:
+        raise RecipeError(f"{network.name} takes values of type {other[0]}, but those of prepared scans are float32.")
     if len(taken) == len(given) == 1 and len(taken[0]) == len(given[0]) == 5:
         ends = taken[0][-1], given[0][-1]
         if ends == (channels, outputs) and taken[0][1:4] == given[0][1:4] and taken[0][1] in (None, depth):

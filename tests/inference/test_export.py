@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras import layers
 
 from planar3d import cli
-from planar3d.errors import Planar3DError, RecipeError
+from planar3d.errors import ConversionError, Planar3DError, RecipeError
 from planar3d.graph.described import described
 from planar3d.graph.layers import KINDS, kind_of, shape_of
 from planar3d.inference.export import export_network
@@ -469,6 +469,13 @@ def test_wrong_formats_and_networks_are_refused_before_anything_is_written(netwo
     half = keras.Model(inputs, layers.Conv3D(1, 1, dtype="mixed_bfloat16", name="half")(inputs))
     with pytest.raises(Planar3DError, match="Layer half computes in bfloat16"):
         export_network(half, tmp_path, ["savedmodel"])
+
+    class Doubled(type(network)):
+        def call(self, inputs):
+            return 2 * super().call(inputs)
+
+    with pytest.raises(ConversionError, match="its call is Python code without a graph"):
+        export_network(Doubled(network.inputs, network.outputs), tmp_path, ["savedmodel"])
     assert not list(tmp_path.iterdir())
 
 
