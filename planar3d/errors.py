@@ -55,7 +55,7 @@ def path_of(given: object, what: str, error: type[Planar3DError] = Planar3DError
 
 
 def text_of(path: Path, reader: str, error: type[Planar3DError] = Planar3DError) -> str:
-    """A path as text, for a reader in C++ that takes no other and may end the process; an error if it is none."""
+    """A path as text, for a reader in C++ that takes no other and may end the process; an error if it is not text."""
     if (text := printable(str(path))) != str(path):
         raise error(
             f"{text} is not text in {sys.getfilesystemencoding()}, the encoding of file names here, so {reader} cannot "

@@ -126,7 +126,7 @@ def check_choice(name: str, value: Any, choices: Iterable[Any], error: type[Exce
 
 
 def whole(name: str, value: Any, least: int, error: type[Exception] = RecipeError) -> int:
-    """The whole number of an argument, of Python or NumPy; an error if it is none, or less than the least."""
+    """The whole number of an argument, of Python or NumPy; an error if it is not whole, or less than the least."""
     with suppress(TypeError):
         if not isinstance(value, bool) and (number := operator.index(value)) >= least:
             return number

@@ -162,7 +162,7 @@ def compose(windows: np.ndarray, stride: int = 8, slices: int | None = None) -> 
 
 
 def numbers_of(values: Any, what: str) -> np.ndarray:
-    """An array of real numbers; a `ValueError` if the values are none, such as a scan with its geometry."""
+    """An array of real numbers; a `ValueError` for anything else, such as a scan with its geometry."""
     array = np.asarray(values)
     if array.dtype.kind not in "biuf":
         found = f"of type {array.dtype}" if array.ndim else type(values).__name__
@@ -178,7 +178,7 @@ def at_least(volume: np.ndarray, depth: int) -> tuple[np.ndarray, slice]:
 
 
 def checked_prepared(voxels: Any, brightest: float) -> np.ndarray:
-    """An array of finite voxels with the four axes of a prepared scan; a `ValueError` if it is none.
+    """An array of finite voxels with the four axes of a prepared scan; a `ValueError` for anything else.
 
     Levels from 0 to 1, as other libraries take, are refused where they go to `brightest`: 1 of 255 is air.
     """

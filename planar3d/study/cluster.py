@@ -40,7 +40,7 @@ def run_tasks(
         items: objects that can be pickled.
 
     Raises:
-        RunError: no scheduler answers, or none any more; or the file is none of these.
+        RunError: no scheduler answers, or it stopped answering; or the file is none of these.
     """
     with extra("cluster"):
         from distributed import CancelledError, as_completed

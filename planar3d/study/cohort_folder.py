@@ -33,7 +33,7 @@ _SHARED = "dataset_description.json", ".bidsignore", "report.html", "scans.csv",
 
 
 def takes_part(part: str) -> Callable[[str], bool]:
-    """Whether a scan, by its name, belongs to a part of all scans, such as `3/20`; a `RunError` if it is none.
+    """Whether a scan, by its name, belongs to a part of all scans, such as `3/20`; a `RunError` if that is not a part.
 
     Decided by a digest of the name, independent of other scans.
     """

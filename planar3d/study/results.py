@@ -219,7 +219,7 @@ def _read_scores(run: Run, path: Path, measures: Mapping[str, Measure]) -> list[
                 raise ValueError(f"{scan} is in group {group!r}, but in {known!r} in folds.json")
             for name, given, choices in (("grid", grid, GRIDS), ("target", target, run.recipe.targets.names)):
                 if given not in choices:
-                    raise ValueError(f"the {name} {given!r} is none of this run's: {', '.join(choices)}")
+                    raise ValueError(f"the {name} {given!r} is not one of this run's: {', '.join(choices)}")
             if (scan, grid, target) in scans:
                 raise ValueError(f"it has the scores of {scan} on the {grid} grid more than once")
             # An undefined score is written as nan or is empty.

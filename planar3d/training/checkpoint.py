@@ -34,7 +34,7 @@ class TrainingProgress:
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> "TrainingProgress":
-        """From the output of `asdict`; a `ValueError`, or another error of other content, if a number is none."""
+        """From the output of `asdict`; a `ValueError` or another error for any other content."""
         plateau = content.pop("plateau", None)
         made = cls(**content, plateau=PlateauState(**plateau) if plateau else None)
         numbers = [made.best, *(value for row in made.history for value in row.values())]

@@ -74,9 +74,9 @@ def test_a_target_without_scores_is_named_and_an_unknown_one_refused(make_run):
     (note,) = read_results(run).notes
     assert note.startswith("Fold 3 lacks the scores of scan22 (ET, native grid). Run the")
     for edited, says in (
-        (whole.replace(",ET", ",EP"), r"line 14: the target 'EP' is none of this run's: WT, TC, ET"),
-        (whole.replace(",ET", ","), r"line 14: the target 'lesion' is none of this run's"),
-        (whole.replace(",native", ",original"), r"line 3: the grid 'original' is none of this run's"),
+        (whole.replace(",ET", ",EP"), r"line 14: the target 'EP' is not one of this run's: WT, TC, ET"),
+        (whole.replace(",ET", ","), r"line 14: the target 'lesion' is not one of this run's"),
+        (whole.replace(",native", ",original"), r"line 3: the grid 'original' is not one of this run's"),
     ):
         path.write_text(edited)
         with pytest.raises(RunError, match=says):
