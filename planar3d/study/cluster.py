@@ -19,8 +19,7 @@ from planar3d.wording import counted
 Item = TypeVar("Item")
 Done = TypeVar("Done")
 
-# Classes of dask-jobqueue by the section of their configuration.
-_QUEUES = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "sge": "SGECluster", "lsf": "LSFCluster", "oar": "OARCluster"}
+_QUEUES = ("slurm", "pbs", "sge", "lsf", "oar")  # sections of dask-jobqueue's configuration, by which classes are named
 _YAML = (".yaml", ".yml")
 _PATIENCE = 60  # seconds until a scheduler answers
 _one_at_a_time = threading.Lock()  # for a worker's threads: Keras has one state per process
@@ -143,7 +142,7 @@ def _configuration(path: Path) -> tuple[Any, str, Any, int]:
     queue = next((name for name in sections if name in _QUEUES), None) if isinstance(sections, dict) else None
     if queue is None or not isinstance(sections[queue], dict) or not isinstance(content.get("jobs"), int):
         raise RunError(f"{path}: “jobs” and “jobqueue” with one of {', '.join(_QUEUES)} are needed.")
-    kind = getattr(dask_jobqueue, _QUEUES[queue])
+    kind = getattr(dask_jobqueue, f"{queue.upper()}Cluster")
     submit = kind.job_cls.submit_command.split()[0]
     if shutil.which(submit) is None:  # the workers would be waited for without end
         raise RunError(f"{path}: {submit} was not found; start the command on a machine from which jobs are submitted.")
