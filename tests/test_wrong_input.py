@@ -195,7 +195,7 @@ WRONG = {
     "a network of whole numbers": (
         lambda: p3.predictor(keras.Sequential([keras.Input((16, 8, 8, 3), dtype="uint8"), keras.layers.Conv3D(1, 1)])),
         RecipeError,
-        "takes values of type uint8, but those of prepared scans are float32",
+        "takes values of type uint8, but prepared scans have float32",
     ),
     "a model's name": (
         lambda: p3.predictor("ms-flair-open"),

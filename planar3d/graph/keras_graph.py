@@ -42,7 +42,7 @@ def check_model(network: Any) -> None:
     if not isinstance(network, keras.Model):
         raise ConversionError(
             f"A keras.Model is needed; got {type(network).__name__}. keras.saving.load_model opens a .keras file, and "
-            "planar3d.load_network a file trained by planar3d."
+            "planar3d.load_network a model trained by planar3d."
         )
 
 

@@ -179,7 +179,7 @@ def refuse_other_sizes(
         if max(numbers, default=0) > largest or len(numbers) > _MOST_LEVELS:
             raise WeightsError(
                 f"{path} has another network: none of its arrays is as large as {field}={_text(value)} of the recipe "
-                f"{recipe.name}. Use the recipe in the file, or name a file trained by planar3d{_OTHERS}"
+                f"{recipe.name}. Use the recipe in the file, or name a model trained by planar3d{_OTHERS}"
             )
 
 
@@ -188,7 +188,7 @@ def refuse_other_ends(network: keras.Model, recipe: Recipe) -> None:
     graph, (depth, *_, channels), outputs = as_graph(network), recipe.window, recipe.targets.outputs
     taken, given = ([tuple(end.shape) for end in ends] for ends in (graph.inputs, graph.outputs))
     if other := [end.dtype for end in graph.inputs if "float" not in end.dtype]:
-        raise RecipeError(f"{network.name} takes values of type {other[0]}, but those of prepared scans are float32.")
+        raise RecipeError(f"{network.name} takes values of type {other[0]}, but prepared scans have float32.")
     if len(taken) == len(given) == 1 and len(taken[0]) == len(given[0]) == 5:
         ends = taken[0][-1], given[0][-1]
         if ends == (channels, outputs) and taken[0][1:4] == given[0][1:4] and taken[0][1] in (None, depth):

@@ -224,4 +224,4 @@ def _check(depth: int, stride: int) -> None:
     if not all(isinstance(number, int | np.integer) for number in (depth, stride)):
         raise ValueError(f"depth={depth!r}, stride={stride!r}: whole numbers of slices are needed.")
     if not 0 < stride <= depth or (depth - stride) % 2:
-        raise ValueError(f"depth={depth}, stride={stride}: the stride must be 1 to the depth, their difference even.")
+        raise ValueError(f"depth={depth}, stride={stride}: the stride must be 1 to the depth, and depth - stride even.")
