@@ -1,6 +1,5 @@
 """The scans of a run, prepared once for all its folds."""
 
-import shutil
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -79,7 +78,7 @@ def _prepares(recipe: Recipe) -> dict[str, Any]:
 
 
 def _prepare_scan(run: Run, scan: str, assume_affine: bool) -> None:
-    """Prepare one scan and its label map, and remove features computed from an earlier preparation."""
+    """Prepare one scan and its label map."""
     case, preparation, targets = run.cases[scan], run.recipe.preparation, run.recipe.targets
     sources = digest_sources(run, scan)
     files = {name: case.images[name] for name in preparation.images}
@@ -87,8 +86,6 @@ def _prepare_scan(run: Run, scan: str, assume_affine: bool) -> None:
     labels = targets.read(case.label_map, scans[preparation.images[0]], assume_affine)
     prepared = prepare(scans, run.recipe)
     require_read(run, scan, sources)
-    for features in {run.features(scan, fold) for fold in range(1, len(run.folds) + 1)}:
-        shutil.rmtree(features, ignore_errors=True)
     aligned = prepared.align(labels)
     sources |= {role: {"sha256": digest(array)} for role, array in ((VOXELS, prepared.voxels), (ALIGNED, aligned))}
     save_prepared(run.prepared(scan), prepared, aligned, sources)

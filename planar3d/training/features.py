@@ -13,7 +13,7 @@ import numpy as np
 from ml_dtypes import bfloat16
 
 from planar3d.errors import RecipeError
-from planar3d.files import written_beside
+from planar3d.files import read_json, write_json, written_beside
 from planar3d.locks import locked
 from planar3d.mapped_arrays import map_array
 from planar3d.networks.registry import feature_levels
@@ -21,6 +21,7 @@ from planar3d.progress import Notify
 from planar3d.recipes import Recipe
 from planar3d.training.precision import computed_precision
 from planar3d.training.samples import ScanSamples
+from planar3d.transfer.digests import digest, digest_of_all
 from planar3d.wording import counted
 
 # Number types by the recipe's names.
@@ -66,20 +67,29 @@ def _features(network: keras.Model, recipe: Recipe) -> list[Any]:
 def compute_features(
     encoder: keras.Model, voxels: np.ndarray, folder: Path, recipe: Recipe, notify: Notify = lambda text: None
 ) -> list[np.ndarray]:
-    """Open the features of a scan, or compute them if they do not exist.
+    """Open the features of a scan, or compute them if they do not exist or are of another encoder or other voxels.
 
     Args:
         voxels: uint8 (slices, rows, cols, 1), at least the recipe's depth; a window ends with the last slice.
-        folder: of the files `<level>.npy`.
+        folder: of the files `<level>.npy`, and of `made_from.json` with the digests of encoder and voxels.
 
     Returns:
         Memory-mapped arrays (slices / factor, rows', cols', channels), one per level.
     """
-    paths = [folder / f"{name}.npy" for name in feature_levels(recipe)]
-    if not all(path.is_file() for path in paths):
+    paths, note = [folder / f"{name}.npy" for name in feature_levels(recipe)], folder / "made_from.json"
+    weights = {str(number): array for number, array in enumerate(encoder.get_weights())}
+    made_from = {"encoder": digest_of_all(weights), "voxels": digest(voxels)}
+    made_from["stored"] = recipe.training.samples.cached_features
+
+    def exist() -> bool:
+        return note.is_file() and read_json(note) == made_from and all(path.is_file() for path in paths)
+
+    if not exist():
         with locked(folder, "computing features", wait=notify):
-            if not all(path.is_file() for path in paths):
+            if not exist():
+                note.unlink(missing_ok=True)
                 _write_features(encoder, voxels, paths, recipe)
+                write_json(note, made_from)
     stored = [map_array(path) for path in paths]
     return [features.view(bfloat16) if features.dtype == np.uint16 else features for features in stored]
 

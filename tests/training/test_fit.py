@@ -375,6 +375,26 @@ def test_features_kept_in_bf16_are_those_a_bf16_network_computes(scans, tmp_path
     np.testing.assert_array_equal(decoder(narrow), decoder(wide))
 
 
+def test_features_of_another_encoder_or_of_other_voxels_are_computed_again(scans, tmp_path):
+    recipe = TINY.changed(cached_features="float32")
+    one, other = (encoder_of(initial_network(recipe.changed(seed=seed)), recipe) for seed in (0, 1))
+    stored = recipe.changed(cached_features="float16")
+    made = (
+        (one, scans[0][0], recipe),
+        (other, scans[0][0], recipe),
+        (other, scans[0][1], recipe),
+        (other, scans[0][1], stored),
+    )
+    for number, (encoder, voxels, kept) in enumerate(made):
+        expected = compute_features(encoder, voxels, tmp_path / str(number), kept)
+        for ours, theirs in zip(compute_features(encoder, voxels, tmp_path / "one", kept), expected, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+            assert ours.dtype == theirs.dtype
+    times = [path.stat().st_mtime_ns for path in sorted((tmp_path / "one").iterdir())]
+    compute_features(*made[-1][:2], tmp_path / "one", stored)
+    assert times == [path.stat().st_mtime_ns for path in sorted((tmp_path / "one").iterdir())]
+
+
 def test_features_are_cached_only_where_they_are_exact(scans, tmp_path):
     check_cacheable(TINY.changed(cached_features="float16"))
     check_cacheable(TINY.changed(cached_features="none", frozen=()))
