@@ -58,26 +58,26 @@ class CohortTask:
     claimed: dict[Path, Holder] = field(default_factory=dict)
     announced: list[str] = field(default_factory=list)  # descriptions of the computation in the log
     held: dict[ScanInput, Claim] = field(default_factory=dict)
-    ahead: set[ScanInput] = field(default_factory=set)  # without a mask, and not started
     made: dict[ScanInput, int] = field(default_factory=dict)  # when the records found at the start were written
-    taken: int = 0  # number of scans that this process took
 
     def segment(self, mine: Sequence[ScanInput]) -> None:
         """Segment scans that are neither done nor claimed by another process."""
         good = [item for item in mine if not item.problem]
-        self.ahead = {item for item in good if not self.items[item].mask.exists()}
+        ahead = [item for item in good if not self.items[item].mask.exists()]
+        after = {item: len(ahead) - number for number, item in enumerate(ahead, start=1)}
         if self.request.overwrite:
             self.made = {item: written_at(self.items[item].record) for item in good} | self.made
         coming = self._claim_next(mine)
         if (first := next(coming, None)) is None:
             return
         self.segmenter.load()
-        began, handled = time.monotonic(), list[ScanInput]()
+        began, handled, waiting = time.monotonic(), list[ScanInput](), len(ahead)
         with one_ahead(self._prepare, chain([first], coming)) as pairs, one_behind() as behind:
             for item, prepared in pairs:
                 handled.append(item)
                 predicted = self._predict(item, prepared)
-                left = (time.monotonic() - began) / len(handled) * (len(self.ahead) + self.taken - len(handled))
+                waiting = min(waiting, after.get(item, waiting))  # what others gave up comes late
+                left = (time.monotonic() - began) / len(handled) * waiting
                 behind(self._write, item, predicted, left)
         done = sum(item in self.records for item in handled)
         if done and len(handled) > 1:
@@ -96,10 +96,8 @@ class CohortTask:
 
     def _claim(self, item: ScanInput) -> bool:
         """Whether this process has to segment a scan: it is neither done nor another's."""
-        self.ahead.discard(item)
         self.claimed.pop(item.path, None)
         if item.problem:  # it has no outputs
-            self.taken += 1
             return True
         if self._is_done(item):
             return False
@@ -113,7 +111,6 @@ class CohortTask:
         if self._is_done(item):  # by another process, a moment ago
             self._give_back(item)
             return False
-        self.taken += 1
         return True
 
     def _is_done(self, item: ScanInput) -> bool:

@@ -74,6 +74,7 @@ def test_masks_equal_those_of_each_scan_alone_and_lines_follow_the_input(scans, 
     assert [line.partition("/")[0] for line in results] == ["1", "2", "3", "4", "5", "6"]
     assert all(str(path) in line for path, line in zip(inputs, results, strict=True))
     assert ["failed: " in line for line in results] == [False, True, False, False, True, False]
+    assert [line.endswith(" left") for line in results] == [True, False, True, True, False, False]
     assert [line for line in lines if "Keras" in line] == ["windowed on Keras, float32"]
     assert any(line.startswith("4 of 6 scans in ") and line.endswith("scans an hour") for line in lines)
     masks = [tmp_path / "masks" / f"{scan.parent.name}_3DFLAIR_mask.nii.gz" for scan in scans[:4]]
