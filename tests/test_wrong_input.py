@@ -84,7 +84,7 @@ WRONG = {
     "an affine as a header": (
         lambda: p3.Scan(MASK, np.eye(4)),
         ScanError,
-        r"got ndarray and .*Image\(voxels, affine\)",
+        r"Image\(voxels, affine\).*got ndarray and ndarray",
     ),
     "prepared voxels without images": (
         lambda: predicted(NAN),
@@ -94,7 +94,7 @@ WRONG = {
     "no prepared voxels": (
         lambda: predicted(NAN[:0, ..., None]),
         ValueError,
-        r"shape \(0, 20, 20, 1\), .* are needed\.$",
+        r"shape \(0, 20, 20, 1\), .* are needed;",
     ),
     "prepared voxels of three channels": (
         lambda: predicted(np.zeros((20, 20, 20, 3), "uint8")),
