@@ -64,22 +64,18 @@ def write_about(
     from planar3d.networks.registry import describe_network, weight_source
 
     arrays = read_directly(file)
-    seen, brains = recipe.preparation.describe(), recipe.training.samples.shows_brains
-    images, form = recipe.preparation.images, "NIfTI, any orientation"
-    shown = "whole head or extracted brain" if brains else "whole head, without brain extraction"
-    flair = f"One raw FLAIR scan of a {shown}, {form}; no registration is needed."
-    others = f"The images {', '.join(images)} of a case, {form}; all share one grid."
-    if len(images) == 1:
-        others = f"The image {images[0]} of a case, {form}."
+    seen, images, form = recipe.preparation.describe(), recipe.preparation.images, "NIfTI, any orientation"
+    scans = f"Images of a case: {', '.join(images)}; {form}, all on one grid."
+    if images == ("flair",):
+        brains = recipe.training.samples.shows_brains
+        shown = "whole head or extracted brain" if brains else "whole head, without brain extraction"
+        scans = f"One raw FLAIR scan of a {shown}, {form}; no registration is needed."
     told = {
         "name": recipe.name,
         "data": "not stated",
         "licence": "not stated",
         "attribution": [f"Encoder: {weight_source(recipe).credit(recipe.network.encoder_weights)}."],
-        "input": [
-            flair if images == ("flair",) else others,
-            f"Preparation: {seen['grid']}; {seen['grey_levels']}.",
-        ],
+        "input": [scans, f"Preparation: {seen['grid']}; {seen['grey_levels']}."],
         "limits": ["Research software, not a medical device.", "Its scores on scans of other sites are unknown."],
     }
     measured = {

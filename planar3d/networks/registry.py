@@ -33,7 +33,6 @@ ARCHITECTURES: dict[str, Architecture] = {
     "omnia-net": OMNIA_NET,
     "dx-net": DX_NET,
 }
-_OTHERS = "; keras.saving.load_model opens other .keras files."
 _MOST_LEVELS = 32  # numbers in a list of sizes
 # The descriptions of networks built from recipes, while they exist.
 _descriptions: WeakKeyDictionary[keras.Model, dict[str, Any]] = WeakKeyDictionary()
@@ -179,7 +178,8 @@ def refuse_other_sizes(
         if max(numbers, default=0) > largest or len(numbers) > _MOST_LEVELS:
             raise WeightsError(
                 f"{path} has another network: none of its arrays is as large as {field}={_text(value)} of the recipe "
-                f"{recipe.name}. Use the recipe in the file, or name a model trained by planar3d{_OTHERS}"
+                f"{recipe.name}. Use the recipe in the file, or name a model trained by planar3d; "
+                "keras.saving.load_model opens other .keras files."
             )
 
 

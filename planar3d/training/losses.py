@@ -66,7 +66,7 @@ class BceMinusDice(Loss):
         return soft_dice(y_true, y_pred, self.dice_smoothing)
 
     def __call__(self, y_true: Any, y_pred: Any) -> Any:
-        return _cross_entropy("binary", y_true, y_pred) - soft_dice(y_true, y_pred, self.dice_smoothing) + 1
+        return _cross_entropy("binary", y_true, y_pred) - self.dice(y_true, y_pred) + 1
 
 
 @dataclass(frozen=True)

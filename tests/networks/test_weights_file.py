@@ -190,11 +190,11 @@ def test_a_network_trained_on_extracted_brains_as_well_takes_both_unless_its_car
     ("images", "expected"),
     [
         (("flair",), ("One raw FLAIR scan", "predict scan.nii.gz --model", 'segment("scan.nii.gz", "')),
-        (("t1w",), ("- The image t1w of a case", "predict scan.nii.gz --model", 'segment("scan.nii.gz", "')),
+        (("t1w",), ("- Images of a case: t1w; NIfTI", "predict scan.nii.gz --model", 'segment("scan.nii.gz", "')),
         (
             ("t1", "t1 gd"),
             (
-                "- The images t1, t1 gd of a case",
+                "- Images of a case: t1, t1 gd; NIfTI",
                 "--image t1=t1.nii.gz --image 't1 gd=t1 gd.nii.gz' --model 'mine 1.weights.h5'",
                 'segment({"t1": "t1.nii.gz", "t1 gd": "t1 gd.nii.gz"}, "mine 1.weights.h5")',
             ),
