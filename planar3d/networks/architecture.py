@@ -80,8 +80,6 @@ class Architecture:
     # Layers of a frozen encoder whose features may be computed once per scan, with the slices per entry of their depth
     # axis; a `RecipeError` if windows do not share an encoder's features.
     feature_levels: Callable[[Arguments], Mapping[str, int]] = _no_features
-    # Fields of a recipe derived from the arrays of a weights file that does not contain them.
-    told: Callable[[Mapping[str, np.ndarray]], dict[str, Any]] = lambda arrays: {}
 
 
 def own_arguments(settings: Section, targets: Targets, outputs: str = "outputs") -> dict[str, Any]:

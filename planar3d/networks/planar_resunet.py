@@ -1,7 +1,6 @@
 """The planar 3D res-u-net (Kolarik 2020, figure 4)."""
 
 from collections.abc import Mapping, Sequence
-from itertools import count, takewhile
 from typing import Any
 
 import keras
@@ -177,22 +176,6 @@ def _feature_levels(arguments: Mapping[str, Any]) -> Mapping[str, int]:
     return levels
 
 
-def _told(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    kernels: dict[str, tuple[int, ...]] = {}
-    for name, array in arrays.items():
-        layer = name.rpartition("/")[0]
-        kernels[layer] = max(kernels.get(layer, ()), array.shape, key=len)
-    # A kernel's axes are (depth, rows, cols, cin, cout), without depth in 2D; arrays with fewer are not kernels.
-    told: dict[str, Any] = {}
-    if "conv51" in kernels:
-        told["bridge_filters"] = (0, *kernels["conv51"])[-1]
-        decoder = takewhile(lambda level: f"conv{level}1" in kernels, count(_FIRST_LEVEL))
-        told["decoder_filters"] = tuple((0, *kernels[f"conv{level}1"])[-1] for level in decoder)
-    if first := kernels.get("block1_conv1"):
-        told["channels"] = (0, 0, *first)[-2]
-    return told
-
-
 PLANAR_RESUNET: Architecture = Architecture(
     PlanarResUNet,
     _arguments,
@@ -201,5 +184,4 @@ PLANAR_RESUNET: Architecture = Architecture(
     HEAD,
     lambda arguments: ENCODERS[arguments["encoder"]].source,
     _feature_levels,
-    _told,
 )

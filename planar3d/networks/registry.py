@@ -157,15 +157,11 @@ def refuse_other_sizes(
     file's own output of `describe_network`.
     """
     requested, architecture = describe_network(recipe), find_architecture(recipe.network.name)
-    if said is None:
-        found = architecture.told(arrays)
-    else:
-        found = {"network": said.get("network"), **mapping_in(said.get("arguments"))}
-        if found["network"] == recipe.network.name:
-            # A setting missing in an older file was a constant of its network, which is the default.
-            found = {**architecture.arguments(type(recipe.network)(), recipe.targets), **found}
-    wanted = {"network": recipe.network.name, "channels": recipe.preparation.channels, **requested["arguments"]}
-    for field, value in wanted.items():
+    found = {} if said is None else {"network": said.get("network"), **mapping_in(said.get("arguments"))}
+    if found.get("network") == recipe.network.name:
+        # A setting missing in an older file was a constant of its network, which is the default.
+        found = {**architecture.arguments(type(recipe.network)(), recipe.targets), **found}
+    for field, value in {"network": recipe.network.name, **requested["arguments"]}.items():
         if field in found and _text(found[field]) != _text(value):
             raise WeightsError(
                 f"{path} was trained with {field}={_text(found[field])}, but the recipe {recipe.name} has "

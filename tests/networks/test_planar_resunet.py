@@ -121,7 +121,7 @@ def test_a_weights_file_carries_its_recipe_and_fills_its_network(tmp_path, narro
 
 def test_a_weights_file_of_another_network_is_refused(tmp_path, narrow):
     PlanarResUNet(**SMALL).save_weights(tmp_path / "small.weights.h5")
-    with pytest.raises(WeightsError, match=r"trained with decoder_filters=8,6,4,2, .* paper has 256,128,64,32"):
+    with pytest.raises(WeightsError, match="none of its arrays is as large as decoder_filters=256,128,64,32"):
         load_network(tmp_path / "small.weights.h5", PAPER)
     other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
     other.save_weights(tmp_path / "other.weights.h5")
