@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from planar3d.conversion.depthwise import computed_on_images
-from planar3d.graph.keras_graph import lambda_again
+from planar3d.graph.keras_graph import lambda_again, layers_within, without_random_weights
 
 PARTS = ("initializer", "regularizer", "constraint")
 _HELD = ("activation", *(f"_{part}" for part in PARTS))
@@ -41,6 +41,24 @@ def rebuilt(operation: Any, kind: Any = None, **changes: Any) -> Any:
     held, plain = held_and_plain(operation)
     made = (kind or type(operation)).from_config({**plain, **held, **changes})
     return computed_on_images(made) if type(made) is keras.layers.Conv3D else made
+
+
+def cloned(network: keras.Model, change: Callable[[Any], Any]) -> keras.Model:
+    """A copy of a functional network of changed layers, with its weights, which is not compiled.
+
+    Keras would also copy what the network was compiled with, and fails on a user's own loss that is not registered.
+    """
+    compiled = [model for model in layers_within(network, keras.Model) if model.compiled]
+    with without_random_weights():
+        try:
+            for model in compiled:
+                model.compiled = False
+            made = keras.models.clone_model(network, clone_function=change, recursive=True)
+        finally:
+            for model in compiled:
+                model.compiled = True
+    made.set_weights(network.get_weights())
+    return made
 
 
 def has_weights(activation: Any) -> bool:

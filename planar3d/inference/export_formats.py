@@ -14,9 +14,8 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from planar3d.conversion.held_objects import rebuilt
+from planar3d.conversion.held_objects import cloned, rebuilt
 from planar3d.graph.described import described
-from planar3d.graph.keras_graph import without_random_weights
 from planar3d.inference.onnx_graph import onnx_model
 
 
@@ -142,10 +141,7 @@ class SlicewiseMaxPooling3D(layers.MaxPooling3D):
 
 def slicewise(network: keras.Model) -> keras.Model:
     """A copy of a functional network of known sizes, with its 3D layers slice by slice where that is exact."""
-    with without_random_weights():
-        copy = keras.models.clone_model(network, clone_function=_rewritten, recursive=True)
-    copy.set_weights(network.get_weights())
-    return copy
+    return cloned(network, _rewritten)
 
 
 def _rewritten(layer: Any) -> Any:

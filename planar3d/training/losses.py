@@ -5,7 +5,7 @@ All compute in float32, whatever the network's precision, and none is below 0.
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from planar3d.errors import RecipeError
 from planar3d.scans.labels import Targets
@@ -51,7 +51,19 @@ class Loss(Section):
 
     @abstractmethod
     def __call__(self, y_true: Any, y_pred: Any) -> Any:
-        """The loss of a batch, at least 0."""
+        """The loss of a batch, at least 0; a `ValueError` if masks and probabilities differ in shape."""
+
+    def get_config(self) -> dict[str, Any]:
+        """Its fields, for Keras, which saves and copies networks with the loss that they were compiled with."""
+        import keras
+
+        keras.saving.get_custom_objects()[type(self).__name__] = type(self)
+        return dict(vars(self))
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """The loss with the fields of `get_config`."""
+        return cls(**config)
 
 
 @dataclass(frozen=True)
@@ -149,6 +161,18 @@ def _cross_entropy(kind: str, y_true: Any, y_pred: Any) -> Any:
 
 
 def _as_float32(y_true: Any, y_pred: Any) -> tuple[Any, Any]:
+    """Both as float32; a `ValueError` if their shapes differ, which arithmetic would broadcast."""
     from keras import ops
 
-    return ops.cast(y_true, "float32"), ops.cast(y_pred, "float32")
+    both = ops.cast(y_true, "float32"), ops.cast(y_pred, "float32")
+    # A tensor of TensorFlow may have unknown sizes, or not even a known number of axes.
+    masks, probabilities = (None if getattr(y.shape, "rank", 0) is None else tuple(y.shape) for y in both)
+    if masks is None or probabilities is None:
+        return both
+    sizes = zip(masks, probabilities, strict=False)
+    if len(masks) != len(probabilities) or any(None not in pair and len({*pair}) > 1 for pair in sizes):
+        raise ValueError(
+            f"The masks have the shape {masks}, and the probabilities {probabilities}; both must be the same. Add the "
+            "axis of a single channel, masks[..., None], or encode labels of several classes with keras.ops.one_hot."
+        )
+    return both

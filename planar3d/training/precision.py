@@ -6,10 +6,10 @@ from typing import Any
 
 import keras
 
-from planar3d.conversion.held_objects import rebuilt
+from planar3d.conversion.held_objects import cloned, rebuilt
 from planar3d.environment import bf16_instructions
 from planar3d.errors import RecipeError
-from planar3d.graph.keras_graph import name_of, without_random_weights
+from planar3d.graph.keras_graph import name_of
 from planar3d.sections import check_choice
 from planar3d.training.backends import keeping_float32, on_gpu, trains
 
@@ -116,10 +116,7 @@ def in_precision(network: keras.Model, precision: str) -> keras.Model:
             return rebuilt(layer)
         return rebuilt(layer, dtype="float32" if layer.name in last else PRECISIONS[precision].policy)
 
-    with without_random_weights():
-        copy = keras.models.clone_model(network, clone_function=cast, recursive=True)
-    copy.set_weights(network.get_weights())
-    return keeping_float32(copy)
+    return keeping_float32(cloned(network, cast))
 
 
 def flat_layers(network: keras.Model) -> Iterator[keras.Layer]:

@@ -172,3 +172,19 @@ def test_a_network_learns_by_each_loss(name):
     logs = [network.train_on_batch(x, y, return_dict=True) for _ in range(60)]
     assert set(logs[0]) == {"loss", "dice"}
     assert logs[-1]["loss"] < 0.7 * logs[0]["loss"] and logs[-1]["dice"] > logs[0]["dice"] + 0.2
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("masks", [(2, 4, 4, 4), (1, 4, 4, 4, 3), (2, 4, 4, 4, 1)], ids=["volumes", "batch", "labels"])
+def test_masks_of_another_shape_than_the_probabilities_are_refused(name, masks):
+    """Some would be broadcast, and give a loss of something else."""
+    with pytest.raises(ValueError, match=r"masks have the shape .* probabilities \(2, 4, 4, 4, 3\)"):
+        LOSSES[name]()(np.ones(masks), np.full((2, 4, 4, 4, 3), 0.5))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_network_is_saved_with_the_loss_that_it_was_compiled_with(name, tmp_path):
+    network = keras.Sequential([keras.Input((2, 2, 2, 2)), keras.layers.Dense(2, activation="softmax")])
+    network.compile("sgd", LOSSES[name](dice_smoothing=0.5))
+    network.save(tmp_path / "compiled.keras")
+    assert keras.saving.load_model(tmp_path / "compiled.keras").loss == LOSSES[name](dice_smoothing=0.5)

@@ -177,6 +177,17 @@ def test_a_float64_network_predicts_in_float32():
     assert made(np.zeros((1, 4, 4, 4, 1), "float32")).dtype == "float32"
 
 
+def test_a_network_that_was_compiled_with_one_s_own_loss_is_predicted_in_another_precision():
+    inner = keras.Sequential([keras.Input((4, 4, 4, 1)), layers.Conv3D(1, 1, dtype="mixed_bfloat16")])
+    network = keras.Sequential([inner, layers.Conv3D(1, 1, dtype="mixed_bfloat16")])
+    for trained in (inner, network):
+        trained.compile("sgd", lambda true, predicted: tf.reduce_mean(tf.cast(true, predicted.dtype) - predicted))
+    made = for_prediction(network, "float32")[0]
+    assert precision_of(made) == "float32" and network.compiled and inner.compiled and not made.compiled
+    for copied, weights in zip(made.get_weights(), network.get_weights(), strict=True):
+        np.testing.assert_array_equal(copied, weights)
+
+
 @on_cpu
 def test_a_float16_network_predicts_on_a_cpu_in_another_precision_only():
     volume, channel = keras.Input((4, 8, 8, 1)), keras.layers.Conv3D(1, 1, dtype="float32")
