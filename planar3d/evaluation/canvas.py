@@ -1,11 +1,11 @@
 """Figures that depend neither on displays nor on settings of matplotlib."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from threading import RLock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from planar3d.extras import extra
 from planar3d.files import written_beside
@@ -31,6 +31,18 @@ def canvas(width: float, height: float) -> "Figure":
     with extra("study"):
         from matplotlib.figure import Figure
     return Figure(figsize=(width, height), dpi=_DPI)
+
+
+def legend_below(
+    figure: "Figure", entries: Iterable[tuple[str, Mapping[str, Any]]], abreast: int = 2, colour: str = "black"
+) -> None:
+    """Add a legend at the bottom, so many entries in a row: labels, and the properties of their lines."""
+    from matplotlib.lines import Line2D
+
+    lines = [Line2D([], [], label=label, **style) for label, style in entries]
+    where: dict[str, Any] = {"loc": "lower center", "ncols": min(abreast, len(lines))}
+    for text in figure.legend(handles=lines, **where, frameon=False, labelcolor=colour, fontsize=10).get_texts():
+        text.set_parse_math(False)
 
 
 def save(figure: "Figure", path: str | Path) -> Path:

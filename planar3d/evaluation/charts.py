@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from planar3d.evaluation.canvas import canvas, default_style, save
+from planar3d.evaluation.canvas import canvas, default_style, legend_below, save
 from planar3d.evaluation.figures import shortened
 from planar3d.evaluation.scores import MEASURES, Measure, Summary
 
@@ -61,11 +61,11 @@ def learning_curves(histories: Mapping[int, Mapping[str, np.ndarray]], path: str
             if column == 0:
                 axes.set_ylabel(label, fontsize=10)
     panels[1, 0].set_ylim(bottom=-0.03)  # of Dice
-    lines = {"training": (_TRAINING, "")}
+    lines = {"training": {"color": _TRAINING}}
     if any(
         np.isfinite(history.get(f"val_{name}", math.nan)).any() for history in histories.values() for name in _CURVES
     ):
-        lines["validation (dot: best)"] = (_VALIDATION, "")
+        lines["validation (dot: best)"] = {"color": _VALIDATION}
     _legend(figure, lines)
     return save(figure, path)
 
@@ -112,9 +112,9 @@ def box_plots(
             for text in axes.get_xticklabels():
                 text.set(ha="right", rotation_mode="anchor")
         axes.set_ylim(bottom=0) if measures[measure].unit else axes.set_ylim(-0.03, 1.03)
-    markers = {"one scan": (_TRAINING, "o")}
+    markers = {"one scan": {"color": _TRAINING, "marker": "o", "linestyle": "none"}}
     if marked:
-        markers["published mean"] = (_PUBLISHED, "D")
+        markers["published mean"] = {"color": _PUBLISHED, "marker": "D", "linestyle": "none"}
     _legend(figure, markers)
     return save(figure, path)
 
@@ -148,15 +148,8 @@ def _draw_boxes(axes: "Axes", values: list[list[float]]) -> None:
     axes.set_axisbelow(True)
 
 
-def _legend(figure: "Figure", entries: Mapping[str, tuple[str, str]]) -> None:
-    """Add a legend below the panels: by label, a colour and a marker, or a line if the marker is empty."""
-    from matplotlib.lines import Line2D
-
-    handles = [
-        Line2D([], [], color=colour, label=label, linestyle="none" if marker else "solid", marker=marker)
-        for label, (colour, marker) in entries.items()
-    ]
-    strip = 0.35 / figure.get_figheight()
-    figure.tight_layout(rect=(0, strip, 1, 1))
+def _legend(figure: "Figure", entries: Mapping[str, Mapping[str, str]]) -> None:
+    """Add a legend below the panels: by label, the properties of its line."""
+    figure.tight_layout(rect=(0, 0.35 / figure.get_figheight(), 1, 1))
     figure.set_layout_engine(None)  # or matplotlib would draw all of it twice
-    figure.legend(handles=handles, loc="lower center", ncols=len(handles), frameon=False, fontsize=10)
+    legend_below(figure, entries.items())

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from planar3d.evaluation.canvas import canvas, default_style, save
+from planar3d.evaluation.canvas import canvas, default_style, legend_below, save
 from planar3d.scans.head import counts_along, upright
 from planar3d.scans.volume import Scan, on_grid_of
 from planar3d.wording import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 # Colour and line width of the outlines. The colours are two of Okabe and Ito's, distinct for colour-blind readers,
 # also on grey; the reference is broader and drawn first, so that both stay visible where they agree.
@@ -122,7 +121,10 @@ def overlay(
     figure.suptitle(
         shortened(title, _TITLE_LETTERS), parse_math=False, color="white", fontsize=12, y=1 - 0.12 / height, va="top"
     )
-    _outline_legend(figure, legend, abreast)
+    lines = [
+        (shortened(name, _LEGEND_LETTERS), {"color": colour, "linewidth": 2}) for name, (colour, _) in legend.items()
+    ]
+    legend_below(figure, lines, abreast, "white")
     return save(figure, path)
 
 
@@ -212,16 +214,3 @@ def shortened(name: str, letters: int) -> str:
     """A name of at most this many letters, without its middle if it has more: names differ at both ends."""
     text, half = printable(name), letters // 2
     return text if len(text) <= letters else f"{text[:half]}…{text[1 - half :]}"
-
-
-def _outline_legend(figure: "Figure", styles: Mapping[str, tuple[str, float]], abreast: int) -> None:
-    from matplotlib.lines import Line2D
-
-    lines = [Line2D([], [], color=colour, linewidth=2) for colour, _ in styles.values()]
-    names = [shortened(name, _LEGEND_LETTERS) for name in styles]
-    count = min(abreast, len(lines))
-    legend = figure.legend(
-        lines, names, loc="lower center", ncols=count, frameon=False, labelcolor="white", fontsize=10
-    )
-    for text in legend.get_texts():
-        text.set_parse_math(False)
