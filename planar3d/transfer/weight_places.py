@@ -137,11 +137,6 @@ def short_names(paths: Iterable[str]) -> list[str]:
     return [tail if seen[tail] == 1 else path for path, tail in zip(paths, tails, strict=True)]
 
 
-def unnumbered(names: Iterable[str]) -> list[str]:
-    """Names of layers or weights without the numbers that Keras gives to unnamed layers, sorted."""
-    return sorted(re.sub(r"_\d+(?=/|$)", "", name) for name in names)
-
-
 def differ_in_numbers(here: Sequence[str], there: Sequence[str]) -> bool:
     """Whether names of weights, `layer/weight`, differ only in the numbers of layers that Keras named."""
     from keras import layers
@@ -149,8 +144,12 @@ def differ_in_numbers(here: Sequence[str], there: Sequence[str]) -> bool:
     from planar3d.transfer.keras3_layout import snake_case
 
     kinds, other = set(map(snake_case, vars(layers))), set(here) ^ set(there)
-    unnamed = all(unnumbered([name.rpartition("/")[0].rpartition("/")[2]])[0] in kinds for name in other)
-    return bool(other) and unnamed and unnumbered(here) == unnumbered(there)
+    unnamed = all(_unnumbered(name.rpartition("/")[0].rpartition("/")[2]) in kinds for name in other)
+    return bool(other) and unnamed and sorted(map(_unnumbered, here)) == sorted(map(_unnumbered, there))
+
+
+def _unnumbered(name: str) -> str:
+    return re.sub(r"_\d+(?=/|$)", "", name)
 
 
 def path_within(layer: Any, variable: Any) -> str:
