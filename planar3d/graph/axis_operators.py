@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from planar3d.graph.description import Layer
-from planar3d.graph.operators import CHANNELS_FIRST, Use, Writer, array_of
+from planar3d.graph.operators import Use, Writer, array_of
 from planar3d.graph.shapes import reduced_axes
 
 
@@ -117,11 +117,10 @@ def reshape(use: Use) -> Any:
 
 
 def permutation(use: Use) -> Any:
-    """Permute the axes of volumes."""
-    if len(use.layer.dims) != 4:
-        raise use.unknown("dims", use.layer.dims)
+    """Permute."""
     order = (0, *use.layer.dims)
-    return use.add("Transpose", *use.values, perm=[CHANNELS_FIRST.index(order[axis]) for axis in CHANNELS_FIRST])
+    perm = [_place_of(order[axis], use.rank) for axis in channels_first(use.rank)]
+    return use.add("Transpose", *use.values, perm=perm)
 
 
 def channels_first(rank: int) -> list[int]:

@@ -205,7 +205,8 @@ def _shares_of_slices(y):
     """Layers along axes of what has four: (batch, rows, cols, channels)."""
     joined = layers.Concatenate(axis=3)([keras.ops.mean(y, axis=1), keras.ops.max(y, axis=1)])
     shares = layers.Softmax(axis=-2)(layers.BatchNormalization(axis=3)(joined))
-    return layers.Conv3D(4, 1)(layers.Reshape((1, *shares.shape[1:]))(layers.Rescaling(2.0)(shares)))
+    shares = layers.Permute((2, 1, 3))(layers.Permute((3, 1, 2))(layers.Rescaling(2.0)(shares)))
+    return layers.Conv3D(4, 1)(layers.Reshape((1, *y.shape[2:4], -1))(shares))
 
 
 def _sigmoid(y):
