@@ -52,6 +52,11 @@ WRONG = {
     "labels as a mask": (lambda: p3.score_scan(MASK, MASK * 2, MM), ScanError, "mask of {0, 1} is needed.*mask == 1"),
     "text as a mask": (lambda: p3.score_scan(MASK.astype(str), MASK, MM), ScanError, "reference has the type <U"),
     "empty masks": (lambda: p3.score_scan(MASK[:0], MASK[:0], MM), ScanError, "two volumes on one grid"),
+    "masks with channels": (
+        lambda: p3.score_scan(MASK[..., None], MASK[..., None], MM),
+        ScanError,
+        r"two volumes on one grid are needed\. Give each as \(i, j, k\): mask\[\.\.\., 0\]",
+    ),
     "spacing in words": (
         lambda: p3.score_scan(MASK, MASK, "1 mm"),
         ScanError,
@@ -111,6 +116,11 @@ WRONG = {
         lambda: predicted(np.full((20, 20, 20, 1), -1.5, "float32")),
         ValueError,
         "from -1.5 to -1.5; grey levels from 0 to 255",
+    ),
+    "a mask for grey levels": (
+        lambda: predicted(np.ones((20, 20, 20, 1), bool)),
+        ValueError,
+        "from 1 to 1; grey levels from 0 to 255",
     ),
     "voxels from 0 to 1 for grey levels": (
         lambda: predicted(np.linspace(0, 1, 8000).reshape(20, 20, 20, 1)),
@@ -281,6 +291,7 @@ WRONG = {
     "NaN as a probability": (lambda: p3.threshold([0.5, np.nan]), ValueError, "from nan to nan; numbers from 0 to 1"),
     "grey levels as probabilities": (lambda: p3.threshold(np.uint8([0, 200])), ValueError, "from 0 to 200; numbers"),
     "a negative threshold": (lambda: p3.threshold([0.5], -3), ValueError, "of_256=-3: a threshold from 0 to 256"),
+    "a probability as a threshold": (lambda: p3.threshold([0.5], 0.5), ValueError, r"of_256=0\.5: .*128 is a prob"),
     "a NaN threshold": (lambda: p3.threshold([0.5], np.nan, "released"), ValueError, "of_256=nan: a threshold from"),
     "a threshold in text": (lambda: p3.threshold([0.5], "16"), ValueError, "of_256='16': a threshold from"),
     "one number as a shape": (

@@ -68,9 +68,12 @@ def binary_pair(reference: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarr
             raise ScanError(f"The {which} must be an array (i, j, k), as a scan's voxels; got {type(mask).__name__}.")
     reference, prediction = np.asarray(reference), np.asarray(prediction)
     if reference.ndim != 3 or reference.shape != prediction.shape or not reference.size:
+        advice = "Give each as (i, j, k): mask[..., 0] of a network's output, image[None] of an image."
+        if reference.ndim == prediction.ndim == 3:
+            advice = "Resample the prediction to the reference's grid first."
         raise ScanError(
-            f"The reference has shape {reference.shape} and the prediction {prediction.shape}; "
-            "two volumes on one grid are needed. Resample the prediction to the reference's grid first."
+            f"The reference has shape {reference.shape} and the prediction {prediction.shape}; two volumes on one grid "
+            f"are needed. {advice}"
         )
     return _binary("reference", reference), _binary("prediction", prediction)
 

@@ -213,8 +213,8 @@ def threshold(
     Source: Kolarik 2020, section 3.2; the released rule from its `visualise_predicitons`.
     """
     probabilities = _checked(probabilities)
-    if not isinstance(of_256, int | float | np.number) or not 0 <= of_256 <= 256:
-        raise ValueError(f"of_256={of_256!r}: a threshold from 0 to 256 is needed.")
+    if not isinstance(of_256, int | float | np.number) or not _OF_256.holds(of_256):
+        raise ValueError(f"of_256={of_256!r}: {_OF_256.sentence}.")
     if highest is not None and not (isinstance(highest, int | float | np.number) and 0 <= highest <= 1 + _AVERAGED):
         raise ValueError(f"highest={highest!r}: a number from 0 to 1 is needed.")
     check_choice("rule", rule, ("absolute", "released"), ValueError)

@@ -190,7 +190,7 @@ def checked_prepared(voxels: Any, brightest: float) -> np.ndarray:
         )
     if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
         raise ValueError("The voxels have NaN or infinity; replace them first, e.g. with numpy.nan_to_num.")
-    if voxels.dtype.kind == "f" and 0 < voxels.max() <= 1 < brightest and voxels.min() >= 0:
+    if voxels.dtype.kind in "fb" and 0 < voxels.max() <= 1 < brightest and voxels.min() >= 0:
         raise _other_range(voxels)
     return voxels
 
