@@ -66,8 +66,8 @@ def _plain(value: Any) -> Any:
     if callable(value):
         name = getattr(value, "__name__", type(value).__name__)
         return name if getattr(activations, name, None) is value else f"own {name}"
-    if hasattr(value, "tolist"):
-        value = value.tolist()
+    if hasattr(value, "__array__"):
+        value = keras.ops.convert_to_numpy(value).tolist()
     return tuple(map(_plain, value)) if isinstance(value, (list, tuple)) else value
 
 

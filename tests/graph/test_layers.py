@@ -164,6 +164,11 @@ def test_inputs_that_a_layer_cannot_take_are_refused(kind, settings, taken):
         kind_of(layer).arrays(layer, *taken), shape_of(layer, *taken)
 
 
+@pytest.mark.parametrize("array", [np.array, keras.ops.convert_to_tensor, keras.Variable])
+def test_settings_that_are_arrays_are_described_by_their_numbers(array):
+    assert layer_of(layers.Rescaling(array([1.0, 2.0]), np.float32(3))).settings == {"scale": (1, 2), "offset": 3}
+
+
 def test_a_layer_can_be_copied_and_pickled():
     layer = Layer("Conv3D", "conv", (0,), (None, 4, 8, 8, 2), {"filters": 2}, {"bias": np.zeros(2)})
     for same in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
