@@ -78,7 +78,7 @@ def _tiled(network, tiles, as_input=np.float32, air=0.0, **how):
     """Of a recipe only the tiles matter here, and what they read from a volume."""
     outputs = network.output_shape[-1]
     targets = SimpleNamespace(activation="softmax", background=0, outputs=outputs)
-    preparation = SimpleNamespace(as_input=as_input, air=air)
+    preparation = SimpleNamespace(as_input=as_input, air=air, brightest=0.0)
     return TiledInference(network, SimpleNamespace(tiles=tiles, preparation=preparation, targets=targets), **how)
 
 
