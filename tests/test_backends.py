@@ -132,6 +132,34 @@ export_network(keras.Model(inputs, keras.layers.Conv3D(1, 3, padding="same")(inp
 """
 
 
+SUMS = """
+import tensorflow as tf
+from planar3d.training.backends import make_deterministic
+
+make_deterministic()
+
+
+@tf.function
+def total(x):
+    terms = [tf.sin(x[i]) for i in range(5)]
+    used_again = [tf.exp(tf.tanh(tf.exp(tf.tanh(tf.exp(tf.tanh(term)))))) for term in terms[:4]]
+    return sum(terms), used_again
+
+
+@tf.function
+def gradient(x):
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = tf.tanh(x) + tf.sin(x) * x
+    return tape.gradient(y, x)
+
+
+x = tf.random.stateless_normal((5, 3000), (1, 2))
+assert len({total(x)[0].numpy().tobytes() for _ in range(300)}) == 1
+assert "AddN" not in {operation.type for operation in gradient.get_concrete_function(x).graph.get_operations()}
+"""
+
+
 def run_script(script, backend, *arguments):
     environment = os.environ | {"KERAS_BACKEND": backend, "PYTHONPATH": os.pathsep.join(map(str, HERE))}
     ended = subprocess.run([sys.executable, "-c", script, *arguments], env=environment, capture_output=True, text=True)
@@ -202,6 +230,10 @@ def test_bf16_gradients_are_checked_and_training_stays_near_float32(run, backend
     result = run(backend)[1]
     assert "gradients agree with float32" in result["guard"][0]
     np.testing.assert_allclose(result["bf16 losses"][0], result["losses"][0], atol=1e-2)
+
+
+def test_the_order_of_tensorflow_s_sums_is_fixed():
+    run_script(SUMS, "tensorflow")
 
 
 def test_in_float16_the_loss_is_scaled_so_that_no_gradient_vanishes():

@@ -1,6 +1,8 @@
 """Backend-specific functions: detection of a GPU, determinism, and the gradients of a single layer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import reduce
 from importlib import import_module
 from typing import Any
 
@@ -29,15 +31,35 @@ def trains(backend: str) -> bool:
 def make_deterministic() -> None:
     """Enable deterministic results, which exact resume needs.
 
-    On a CPU, steps in tests/training/test_fit.py and tests/test_backends.py are repeated bit for bit with a given
-    number of threads. With TensorFlow on a busy CPU, steps of the recipe `modern` differed by rounding, for an unknown
-    reason. TensorFlow's determinism mode would double the time of a step, so it is used only on GPUs. JAX and torch on
-    a GPU have no such mode here: a resumed run may differ by rounding.
+    On a CPU, a step is repeated bit for bit with a given number of threads. TensorFlow's determinism mode would double
+    the time of a step, and does not fix the order of sums, so it is used only on GPUs. JAX and torch on a GPU have no
+    such mode here: a resumed run may differ by rounding.
     """
-    if keras.backend.backend() == "tensorflow" and on_gpu():
+    if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        tf.config.experimental.enable_op_determinism()
+        if on_gpu():
+            tf.config.experimental.enable_op_determinism()
+        with suppress(ImportError, AttributeError):  # another TensorFlow may have moved its private parts
+            _add_in_order(tf)
+
+
+def _add_in_order(tf: Any) -> None:
+    """Add three and more tensors in the order of the program.
+
+    TensorFlow's `AddN` starts with the first term whose memory it can reuse, so its rounding depends on which other
+    operations have ended. It adds the gradients of a tensor with several uses, and Grappler replaces successive
+    additions by it.
+    """
+    from tensorflow.python import pywrap_tfe
+    from tensorflow.python.eager import backprop
+
+    def add(terms: Sequence[Any]) -> Any:
+        dense = all(isinstance(term, tf.Tensor) for term in terms)
+        return reduce(tf.add, terms) if dense else backprop._aggregate_grads(terms)
+
+    pywrap_tfe.TFE_Py_RegisterVSpace(backprop._default_vspace._replace(aggregate_fn=add))
+    tf.config.optimizer.set_experimental_options({"arithmetic_optimization": False})
 
 
 def keeping_float32(network: keras.Model) -> keras.Model:

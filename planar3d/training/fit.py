@@ -67,7 +67,8 @@ def fit(
     """Train until the last epoch or until `patience` is exhausted, and keep the best weights.
 
     After every epoch the weights, the optimizer and the progress are saved; an interrupted run resumes after its last
-    complete epoch and ends with the weights of an uninterrupted run (same machine, same versions, same rounding).
+    complete epoch and, after `make_deterministic`, ends with the weights of an uninterrupted run (same machine, same
+    versions).
 
     Args:
         network: the whole network, whose weights are saved.
