@@ -184,5 +184,5 @@ def test_another_grid_is_refused(head, wrong):
     voxels, mask = head
     volumes = {"mask": stored(mask), "probability": stored(mask.astype(np.float32))}
     volumes[wrong] = stored(volumes[wrong].voxels[1:])
-    with pytest.raises(ScanError, match="grid of its scan"):
+    with pytest.raises(ScanError, match=r"has shape \(29, 36, 14\), but its scan has \(30, 36, 14\)"):
         prepare_pictures(stored(voxels), **volumes)
