@@ -1,9 +1,11 @@
 """Formats of weights files, identified by content: only arrays are read, nothing is executed or unpickled."""
 
+import math
 import stat
 import zipfile
 from collections.abc import Callable
 from pathlib import Path, PureWindowsPath
+from typing import Any, cast
 
 import h5py
 import numpy as np
@@ -23,6 +25,10 @@ FORMATS = (
 )
 
 _ZIP_SIGNATURE = b"PK\x03\x04"
+_NPY_HEADERS: dict[tuple[int, int], Callable[..., Any]] = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
 # As written by NumPy and Keras; LZMA would allow a file of a few bytes to require gigabytes.
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
@@ -120,19 +126,36 @@ def _refuse_ill_intent(archive: zipfile.ZipFile, path: Path) -> None:
     for member in archive.infolist():
         name = member.filename
         place = PureWindowsPath(name)  # recognizes separators and roots of every system
-        is_outside, is_link = place.anchor or ".." in place.parts, stat.S_ISLNK(member.external_attr >> 16)
-        if is_outside or is_link or name in seen or member.compress_type not in _COMPRESSIONS:
-            raise WeightsError(
-                f"{path}: its member {name!r} points outside the archive, is a link, appears twice, or has a "
-                "compression that NumPy and Keras do not use. Do not use this file."
-            )
+        faults = {
+            "points outside the archive": place.anchor or ".." in place.parts,
+            "is a link": stat.S_ISLNK(member.external_attr >> 16),
+            "appears twice": name in seen,
+            "has a compression that NumPy and Keras do not use": member.compress_type not in _COMPRESSIONS,
+        }
         seen.add(name)
+        for fault, found in faults.items():
+            if found:
+                raise WeightsError(f"{path}: its member {name!r} {fault}. Do not use this file.")
 
 
 def _read_npy(archive: zipfile.ZipFile, name: str, path: Path, budget: SizeBudget) -> np.ndarray:
-    budget.take(archive.getinfo(name).file_size, name)
+    size = archive.getinfo(name).file_size
+    budget.take(size, name)
+    # NumPy allocates the declared size before reading, so the header is checked first.
     with archive.open(name) as file:
-        array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
-    if array.dtype.kind not in NUMBERS:
-        raise WeightsError(f"{path}: {name} has {array.dtype} instead of numbers; it is not a weights file.")
-    return array
+        version = np.lib.format.read_magic(file)
+        if version not in _NPY_HEADERS:
+            raise WeightsError(f"{path}: {name} has npy version {version}; only versions 1.0 and 2.0 are read.")
+        shape, _, dtype = _NPY_HEADERS[version](file)
+    if dtype.hasobject:
+        raise WeightsError(
+            f"{path}: {name} has pickled Python objects, which could run code; only arrays of numbers are read. Save "
+            "it again with numbers only."
+        )
+    if dtype.kind not in NUMBERS or min(shape, default=0) < 0:
+        raise WeightsError(f"{path}: {name} has {dtype} of shape {shape} instead of numbers; it is not a weights file.")
+    declared = math.prod(shape) * dtype.itemsize
+    if declared > size:
+        raise WeightsError(f"{path}: {name} declares {declared:,} bytes but has {size:,}; the file is damaged.")
+    with archive.open(name) as file:
+        return cast(np.ndarray, np.lib.format.read_array(file, allow_pickle=False))

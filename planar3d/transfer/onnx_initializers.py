@@ -1,5 +1,6 @@
 """Convolution kernels from the initializers of an ONNX file; its graph is only read for their order."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,10 @@ import numpy as np
 from planar3d.errors import WeightsError
 from planar3d.extras import extra
 from planar3d.transfer.digests import layers_by_shapes
-from planar3d.transfer.guards import NUMBERS
+from planar3d.transfer.guards import NUMBERS, SizeBudget
+
+# Axes of a 3D kernel.
+_MOST_AXES = 5
 
 
 def read_onnx(path: Path) -> dict[str, np.ndarray]:
@@ -25,6 +29,7 @@ def read_onnx(path: Path) -> dict[str, np.ndarray]:
     """
     with extra("onnx"):
         from onnx import TensorProto, load, numpy_helper
+    budget = SizeBudget(path)
     graph = load(path, load_external_data=False).graph
     tensors = {tensor.name: tensor for tensor in graph.initializer}
     for node in graph.node:
@@ -40,9 +45,10 @@ def read_onnx(path: Path) -> dict[str, np.ndarray]:
                 f"{path}: {name} is stored in another file; weights must be in the file itself. Save the model again "
                 "without external data (torch.onnx.export: external_data=False)."
             )
-        found = numpy_helper.to_array(tensor)
-        if found.shape != tuple(tensor.dims):  # negative numbers
+        if len(tensor.dims) > _MOST_AXES or min(tensor.dims, default=0) < 0:
             raise WeightsError(f"{path}: {name} has an impossible shape; the file is damaged.")
+        budget.take(math.prod(tensor.dims) * 4, name)
+        found = numpy_helper.to_array(tensor)
         if tensor.data_type == TensorProto.BFLOAT16:
             found = found.astype(np.float32)
         if found.dtype.kind not in NUMBERS:

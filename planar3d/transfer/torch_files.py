@@ -1,5 +1,6 @@
 """Torch state dictionaries from files: `.safetensors`, and `.pth` without executing pickled code."""
 
+import math
 import pickle
 import re
 import zipfile
@@ -25,17 +26,18 @@ _DENSE = "Save the weights as dense float32 tensors."
 def read_safetensors(path: Path) -> dict[str, np.ndarray]:
     """Read the tensors of a `.safetensors` file, by torch's names and in its order of axes; half precision as float32.
 
-    A `Planar3DError` if safetensors cannot be imported.
+    A `Planar3DError` if safetensors cannot be imported, or the file declares impossible sizes.
     """
     with extra("safetensors"):
         import ml_dtypes  # noqa: F401  # with which NumPy has bfloat16
         from safetensors import safe_open
-    arrays = {}
-    with safe_open(path, framework="np") as file:  # it refuses sizes that the file does not have
+    arrays, budget = {}, SizeBudget(path)
+    with safe_open(path, framework="np") as file:
         for name in file.keys():  # noqa: SIM118 (not a dictionary)
-            kind = file.get_slice(name).get_dtype()
-            if not _READABLE.fullmatch(kind):
-                raise WeightsError(f"{path}: {name} has {kind} values. {_DENSE}")
+            stored = file.get_slice(name)
+            if not _READABLE.fullmatch(stored.get_dtype()):
+                raise WeightsError(f"{path}: {name} has {stored.get_dtype()} values. {_DENSE}")
+            budget.take(4 * math.prod(stored.get_shape()), name)
             array = file.get_tensor(name)
             half = array.dtype.itemsize < 4 and array.dtype.kind not in "iub"
             arrays[name] = array.astype(np.float32) if half else array
