@@ -280,7 +280,7 @@ def test_prepare_and_train_make_the_same_run_folder_as_crossval(run, data, tmp_p
         (["crossval", "--data", "DATA", "--out", "run", "--recipe", "papier"], "dx-released. Did you mean paper?"),
         (["crossval", "--data", "DATA", "--out", "run", "--set", "epoch=3"], "no field 'epoch'"),
         (["crossval", "--data", "DATA", "--out", "run", *SETTINGS, "--only", "7"], "Fold 7 does not exist"),
-        (["crossval", "--data", "DATA", "--out", "run", *SETTINGS, "--folds", "9"], "largest group has 2 patients"),
+        (["crossval", "--data", "DATA", "--out", "run", *SETTINGS, "--folds", "9"], "Choose 2 folds"),
         (["train", "--data", "DATA", "--out", "run", *SETTINGS, "--fold", "9"], "Fold 9 does not exist"),
         (["predict", "DATA", "--model", "absent.h5", "--out", "run"], "absent.h5 does not exist"),
         (["predict", "DATA", "--model", "absent.h5", "--out", "run.nii.gz"], "is the name of an image"),
@@ -288,10 +288,10 @@ def test_prepare_and_train_make_the_same_run_folder_as_crossval(run, data, tmp_p
         (["compare", "a.nii", "b.nii", "--masks", "m.nii", "--out", "run"], "masks of both scans are needed"),
         (["predict", "DATA", "--model", "absent.h5", "--out", os.devnull], "is not a folder; name one, which need"),
         (["reproduce", "--system", "?"], "'?' is unknown; choose one of: 'paper', "),
-        (["report", "DATA"], "not a run folder, which has recipe.json and folds.json"),
+        (["report", "DATA"], "not a run folder: it has no recipe.json"),
         (["evaluate", "absent", "DATA"], "absent does not exist"),
         (["evaluate", __file__, "DATA"], "test_cli.py is not; name two masks, or a folder of masks and then the data"),
-        (["report", "absent"], "absent is not a run folder, which has recipe.json"),
+        (["report", "absent"], "absent is not a run folder: it does not exist"),
         (["weights", "--out", "run", "--format", "onnx"], "'onnx' is unknown"),
         (["weights", "--out", "run", "--source", "imagenett"], "imagenett does not exist; name a file of the"),
         (["crossval", "--data", "DATA", "--out", "run", "--set", "encoder_weights=imagnet"], "weights, or 'imagenet'."),
@@ -323,7 +323,7 @@ def test_a_demonstration_has_the_folds_that_are_asked_for(run, tmp_path, monkeyp
     small = replace(DEMONSTRATIONS["modern"], reduction=14, scans_per_center=2)
     monkeypatch.setitem(DEMONSTRATIONS, "modern", small)
     code, _, err = run("reproduce", "--demo", "--system", "modern", "--out", tmp_path / "run", "--folds", "9")
-    assert code == 2 and "9 folds cannot be made" in err and not [*tmp_path.iterdir()]
+    assert code == 2 and "The number of folds cannot be 9" in err and not [*tmp_path.iterdir()]
 
 
 def test_a_demonstration_into_a_file_is_refused_before_a_phantom_is_written(run, tmp_path, monkeypatch):

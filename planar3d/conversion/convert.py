@@ -16,7 +16,7 @@ from planar3d.conversion.transfer_report import TransferReport
 from planar3d.errors import ConversionError
 from planar3d.graph.keras_graph import as_graph, check_channels_last
 from planar3d.sections import check_choice, whole
-from planar3d.transfer.mappings import Tap
+from planar3d.transfer.mappings import Tap, check_axis
 
 
 def convert(
@@ -82,7 +82,7 @@ def convert(
         if number is not None:
             whole(argument, number, 1, ConversionError)
     check_choice("global_pooling", global_pooling, ("slice", "volume"), ConversionError)
-    check_choice("axis", whole("axis", axis, 0, ConversionError), (0, 1, 2), ConversionError)
+    check_axis(axis, ConversionError)
     if not isinstance(name, str | None) or "/" in (name or ""):
         raise _wrong("name", name, "a string without / is needed")
     if counterparts is None:

@@ -102,13 +102,14 @@ def group_folds(
     if len(scans) < 2:
         raise FoldsError(f"{counted(scans, 'patient')} cannot be cross-validated; 2 are needed to train and test.")
     largest = max(map(len, members.values()))
+    what = "Folds cannot be made" if number is None else f"The number of folds cannot be {number!r}"
     if number is None:
         number = largest if len(members) == 1 and largest <= _LEAVE_ONE_OUT else min(MSSEG_FOLDS, largest)
     if not isinstance(number, Integral) or not 2 <= number <= largest:
-        raise FoldsError(
-            f"{number!r} folds cannot be made: the largest group has {counted(largest, 'patient')}, and each fold "
-            "tests at least one. Choose 2 folds or more, join groups, or name your own folds.json."
-        )
+        possible = "2" if largest == 2 else f"2 to {largest}"
+        joined = "Join groups to have 2 patients in one, or name your own folds.json."
+        advice = f"Choose {possible} folds." if largest > 1 else joined
+        raise FoldsError(f"{what}: the largest group has {counted(largest, 'patient')}. {advice}")
     folds = []
     for tested in range(number):
         test = {one for its in members.values() for one in its[::-1][tested::number]}

@@ -186,10 +186,11 @@ def is_run(folder: str | Path) -> bool:
 def open_run(folder: str | Path) -> Run:
     """Open an existing run folder."""
     folder = Path(folder)
-    if not is_run(folder):
+    if lacking := [name for name in _KEPT if not (folder / name).is_file()]:
+        why = f"has no {lacking[0]}" if folder.is_dir() else "is a file" if folder.exists() else "does not exist"
         raise RunError(
-            f"{folder} is not a run folder, which has {' and '.join(_KEPT)}. Name a folder that planar3d crossval "
-            "has written; report also takes folders of planar3d predict."
+            f"{folder} is not a run folder: it {why}. Name a folder that planar3d crossval has written; report also "
+            "takes folders of planar3d predict."
         )
     cases, folds, data = read_json(folder / "folds.json", _read_folds)
     return Run(folder, _read_recipe(folder / "recipe.json"), cases, folds, data)

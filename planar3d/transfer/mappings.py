@@ -9,6 +9,12 @@ from planar3d.sections import check_choice, whole
 Tap = int | str
 
 
+def check_axis(axis: object, error: type[Exception]) -> None:
+    """Raise an error unless depth can have this position among the three axes."""
+    if not isinstance(axis, int | np.integer) or isinstance(axis, bool) or axis not in (0, 1, 2):
+        raise error(f"axis={axis!r}: depth is 0 (before rows), 1 (before columns) or 2 (after columns).")
+
+
 def map_kernel(
     k2: np.ndarray,
     mapping: str = "planar",
@@ -48,7 +54,7 @@ def map_kernel(
         raise ValueError(f"A 2D kernel is (kh, kw, cin, cout) in floating point; got {k2.shape} of {k2.dtype}.")
     check_choice("mapping", mapping, MAPPINGS, ValueError)
     depth = whole("depth", depth, 1, ValueError)
-    check_choice("axis", whole("axis", axis, 0, ValueError), (0, 1, 2), ValueError)
+    check_axis(axis, ValueError)
     if tap != "center" and mapping != "zero":
         raise ValueError(f"tap={tap!r} belongs to mapping='zero', not to {mapping!r}.")
     if alpha is not None and mapping != "scale":

@@ -194,7 +194,7 @@ VOLUMES = keras.Input((4, 8, 10, 4))
 @pytest.mark.parametrize(
     ("choice", "says"),
     [
-        ({"axis": 1.0}, r"^axis=1\.0: a whole number"),
+        ({"axis": 1.0}, r"^axis=1\.0: depth is 0 .*1 .*2"),
         ({"global_pooling": "all"}, "^global_pooling='all' .*'slice', 'volume'"),
         ({"name": "a/b"}, r"^name='a/b': a string without / is needed"),
         ({"depth_pooling": 2}, r"^depth_pooling=2: 'keep', 'match' or a list of factors"),

@@ -125,7 +125,7 @@ def test_mappings_differ_by_layer(mapping):
         ({"mapping": "average", "tap": 1}, "^tap=1 has no effect with mapping='average': it is for 'zero'"),
         ({"mapping": {"conv": "planar"}, "kernel_depth": 3}, "^kernel_depth=3 has no effect with these mappings"),
         ({"mapping": KernelMapping("zero", 3), "kernel_depth": 5}, "kernel_depth=5.*a KernelMapping has its own depth"),
-        ({"axis": 3}, "choose one of: 0, 1, 2"),
+        ({"axis": 3}, "before rows"),
     ],
 )
 def test_choices_that_do_not_fit_are_refused(choice, says):

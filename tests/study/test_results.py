@@ -135,8 +135,12 @@ def test_a_folder_without_scores_is_refused(make_run):
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
     (tmp_path / "report.html").touch()
-    for path in (tmp_path, tmp_path / "report.html", "a"):
-        with pytest.raises(RunError, match=f"{path} is not a run folder, which has recipe.json and folds.json"):
+    for path, why in (
+        (tmp_path, r"has no recipe\.json"),
+        (tmp_path / "report.html", "is a file"),
+        ("a", "does not exist"),
+    ):
+        with pytest.raises(RunError, match=f"{path} is not a run folder: it {why}"):
             read_results(path)
 
 

@@ -80,7 +80,7 @@ def test_the_dtype_stays(mapping, dtype):
         ({"depth": 3}, "'zero', 'average', 'scale', 'repeat'"),
         ({"mapping": "average", "depth": 0}, "at least 1 is needed"),
         ({"mapping": "average", "depth": 1.5}, "whole number"),
-        ({"axis": 3}, "0, 1, 2"),
+        ({"axis": 3}, "0 .*1 .*2"),
         ({"mapping": "zero", "depth": 3, "tap": 3}, "from 0 to 2"),
         ({"mapping": "zero", "depth": 3, "tap": -1}, "from 0 to 2"),
         ({"mapping": "zero", "depth": 3, "tap": "first"}, "'center'"),
