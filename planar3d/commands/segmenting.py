@@ -179,12 +179,13 @@ def compare(
     check_study_extra()
     scans = [read_scan(path, assume_affine) for path in (baseline, followup)]
     comparison_files(out, *scans)  # before long work
-    if masks:
+    if model is None:
+        assert masks is not None
         found = [read_mask(path, scan, assume_affine) for path, scan in zip(masks, scans, strict=True)]
     else:
         from planar3d.inference.segmenter import Segmenter, segment_case
 
-        segmenter = Segmenter(open_models(str(model), recipe, settings))
+        segmenter = Segmenter(open_models(model, recipe, settings))
         if len(segmenter.recipes[0].targets.names) > 1:
             raise RecipeError("compare takes one target, but the model has several. Give one target's masks: --masks.")
         found = [segment_case(scan, segmenter) for scan in scans]

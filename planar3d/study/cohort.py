@@ -146,12 +146,13 @@ def _finish(task: CohortTask) -> None:
         return
     with folder.alone(notify):
         standing, records = folder.read()
-        unlike = {task.items[item].record: item for item in task.items if item.path in task.failed}
-        for scan, item in ((record["scan"], unlike[file]) for file, record in records if file in unlike):
-            place = os.path.abspath(item.path)
-            with suppress(ScanError):  # without its file
-                if scan.get("path") != place and scan.get("sha256") == scan_sha256(item):
-                    scan["path"] = place  # to which it was moved
+        scans = {file: record["scan"] for file, record in records}
+        for item, outputs in task.items.items():
+            if item.path in task.failed and outputs.record in scans:
+                scan, place = scans[outputs.record], os.path.abspath(item.path)
+                with suppress(ScanError):  # without its file
+                    if scan.get("path") != place and scan.get("sha256") == scan_sha256(item):
+                        scan["path"] = place  # to which it was moved
         failed = standing.failed | {os.path.abspath(path): why for path, why in task.failed.items()}
         write_cohort_tables(folder.path, records, failed)
         if task.request.report or is_own(page):  # which would be out of date

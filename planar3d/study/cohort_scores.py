@@ -65,11 +65,12 @@ def score_masks(
         is_whole = images and all(map(is_there, images))
         return scan_sha256(ScanInput("", images[0], images={str(path): path for path in images})) if is_whole else ""
 
-    def made_from(file: Path, record: Mapping[str, Any], there: Case | None) -> Case | None:
+    def made_from(file: Path, record: Mapping[str, Any], recipe: Recipe, there: Case | None) -> Case | None:
         if "sha256" not in (scan := record["scan"]):
             return there
-        recipes = [record["recipe"], *(member.get("recipe") for member in record["model"].get("members", ()))]
-        names = {name: 1 for one in recipes if one for name in Recipe.from_json(one, str(file)).preparation.images}
+        others = (member.get("recipe") for member in record["model"].get("members", ()))
+        members = [Recipe.from_json(other, str(file)) for other in others if other]
+        names = {name: 1 for one in (recipe, *members) for name in one.preparation.images}
         for case in dict.fromkeys((there, named.get(scan["name"]), *named.values())):  # the most likely ones first
             images = case.images if case else {}
             several = [tuple(images[name] for name in names)] if names.keys() <= images.keys() else []
@@ -79,18 +80,19 @@ def score_masks(
         return None
 
     records = list(records_within(path_of(masks, "The folder of masks", RunError), damaged))
+    recipes = [Recipe.from_json(record["recipe"], str(file)) for file, record in records]
     models = {record["model"]["sha256"]: record["model"]["name"] for _, record in records}
     if len(models) > 1:
         notify(f"{masks} has masks of {len(models)} models, and means are over all: {listed(models.values())}")
-    elif len(recipes := {Recipe.from_json(record["recipe"], str(file)) for file, record in records}) > 1:
-        notify(f"{masks} has masks made with {len(recipes)} recipes, and means are over all")
+    elif len(different := {*recipes}) > 1:
+        notify(f"{masks} has masks made with {len(different)} recipes, and means are over all")
     for why in damaged.values():
         notify(why)
     there = [by_image.get(os.path.realpath(record["scan"].get("path", ""))) for _, record in records]
-    own = [made_from(*one, case) for one, case in zip(records, there, strict=True)]
+    own = [made_from(*one, recipe, case) for one, recipe, case in zip(records, recipes, there, strict=True)]
     taken = {case.id for case in own if case}
     of_case = dict[str, Path]()
-    for (file, record), image_of, at_its_place in zip(records, own, there, strict=True):
+    for (file, record), recipe, image_of, at_its_place in zip(records, recipes, own, there, strict=True):
         scan = record["scan"]
         alike = at_its_place or named.get(scan["name"])
         case = image_of or (None if alike is None or alike.id in taken else alike)
@@ -107,7 +109,7 @@ def score_masks(
             notify(f"{scan['name']}: {scan['path']} was changed after it was segmented")
         if changed := mask_was_changed(file, record):
             notify(f"{scan['name']}: {changed.partition(':')[0]}")
-        targets = Recipe.from_json(record["recipe"], str(file)).targets
+        targets = recipe.targets
         dataset.require_meaning(targets.scored)
         mask = read_labels(file.parent / record["files"]["mask"])
         targets.check_labels(mask.voxels, str(mask.path))
