@@ -14,7 +14,7 @@ from planar3d.graph.keras_graph import arguments_with, pass_through
 from planar3d.graph.reach import Range
 from planar3d.inference.plan import Piece, StretchShape
 from planar3d.inference.shared import ALIGNMENT
-from planar3d.training.backends import on_gpu
+from planar3d.training.backends import as_written, on_gpu
 
 UseKey = tuple[str, tuple[int, ...]]  # of a layer at one place: its name and the numbers of its inputs, see `Layer`
 
@@ -54,7 +54,8 @@ class KerasProgram:
         given = [keras.Input(batch_shape=(1, *shape)) for shape in shapes]
         self.model = keras.Model(given, _compute(piece, uses, given))
         self.output_shapes: list[StretchShape] = [tuple(t.shape[1:]) for t in self.model.outputs]
-        self._run = self._on_tensorflow() if keras.backend.backend() == "tensorflow" and not on_gpu() else self._predict
+        in_place = keras.backend.backend() == "tensorflow" and not on_gpu()
+        self._run = as_written(self._on_tensorflow() if in_place else self._predict)
 
     def __call__(self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> None:
         for place, result in zip(outputs, self._run([stretch[None] for stretch in inputs]), strict=True):
@@ -94,11 +95,15 @@ class _Dilated(layers.Layer):
 
     def call(self, x: Any) -> Any:
         """Apply the layer to (batch, depth, rows, cols, channels)."""
+        import tensorflow as tf
+
         from planar3d.training.convolutions import dilated
 
         (layer,) = self.of
         y = dilated(x, layer.kernel.value, layer.dilation_rate)
-        return layer.activation(ops.add(y, layer.bias) if layer.use_bias else y)
+        y = ops.add(y, layer.bias) if layer.use_bias else y
+        # Grappler fuses a convolution with its activation where nothing is between, and a fused ELU has other bits.
+        return layer.activation(y if layer.activation is keras.activations.relu else tf.ensure_shape(y, y.shape))
 
 
 def _is_dilated_exactly(layer: Any, x: Any) -> bool:

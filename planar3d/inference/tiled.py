@@ -30,10 +30,11 @@ Compute = Callable[[np.ndarray], np.ndarray]  # both (tiles, slices, rows, cols,
 def _on_keras(network: "keras.Model", precision: str | None) -> tuple[Compute, str]:
     from keras import tree
 
+    from planar3d.training.backends import as_written
     from planar3d.training.precision import for_prediction
 
     network, computed = for_prediction(network, precision)
-    return lambda batch: tree.flatten(network.predict_on_batch(batch))[0], computed
+    return as_written(lambda batch: tree.flatten(network.predict_on_batch(batch))[0]), computed
 
 
 def on_openvino(network: "keras.Model | Description", precision: str | None) -> tuple[Compute, str]:

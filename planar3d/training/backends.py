@@ -14,6 +14,7 @@ from planar3d.graph.reach import reads_beyond_image, reads_beyond_slice
 
 _TRANSPOSED = (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
 _DEPTHWISE = (layers.DepthwiseConv1D, layers.DepthwiseConv2D, layers.SeparableConv1D, layers.SeparableConv2D)
+_ARITHMETIC = "arithmetic_optimization", "constant_folding"  # rewriting by Grappler that changes the last bits
 _CONVOLUTIONS = (layers.Conv1D, layers.Conv2D, layers.Conv3D, *_DEPTHWISE, *_TRANSPOSED)
 
 
@@ -59,7 +60,24 @@ def _add_in_order(tf: Any) -> None:
         return reduce(tf.add, terms) if dense else backprop._aggregate_grads(terms)
 
     pywrap_tfe.TFE_Py_RegisterVSpace(backprop._default_vspace._replace(aggregate_fn=add))
-    tf.config.optimizer.set_experimental_options({"arithmetic_optimization": False})
+    tf.config.optimizer.set_experimental_options({_ARITHMETIC[0]: False})
+
+
+def as_written(compute: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A prediction without Grappler's changes of arithmetic, which differ between a network and a part of it."""
+    if keras.backend.backend() != "tensorflow":
+        return compute
+    import tensorflow as tf
+
+    def computed(batch: Any) -> Any:
+        before = tf.config.optimizer.get_experimental_options()
+        tf.config.optimizer.set_experimental_options(dict.fromkeys(_ARITHMETIC, False))
+        try:
+            return compute(batch)
+        finally:
+            tf.config.optimizer.set_experimental_options({name: before.get(name, True) for name in _ARITHMETIC})
+
+    return computed
 
 
 def keeping_float32(network: keras.Model) -> keras.Model:

@@ -50,6 +50,27 @@ def test_layers_are_used_with_the_arguments_that_the_network_gives_them(use) -> 
     np.testing.assert_allclose(predict_volume(network, scan, recipe, "shared"), windowed, atol=1e-6)
 
 
+@pytest.mark.parametrize("last", ["a sum of three", "a dilated ELU", "an ELU after a dilated convolution"])
+def test_tensorflow_rewrites_no_arithmetic_that_rounds_otherwise_in_parts_of_a_network(last: str) -> None:
+    keras.utils.set_random_seed(0)
+    window = keras.Input((8, 32, 32, 1))
+    x = layers.Conv3D(3, (1, 3, 3), padding="same")(window)
+
+    def convolved(kernel: Sequence[int], **settings) -> keras.KerasTensor:
+        return layers.Conv3D(4, kernel, padding="same", bias_initializer="random_normal", **settings)(x)
+
+    if last == "a sum of three":
+        x = layers.Add()([convolved((2, 3, 3)), convolved((1, 1, 1)), convolved((3, 1, 1), activation="relu")])
+    elif last == "a dilated ELU":
+        x = convolved((2, 3, 3), dilation_rate=(1, 2, 2), activation="elu")
+    else:
+        x = layers.ELU()(convolved((2, 3, 3), dilation_rate=(1, 2, 2)))
+    network = keras.Model(window, layers.Conv3D(1, (2, 1, 1), padding="same", activation="sigmoid")(x))
+    recipe, scan = PAPER.changed(size=32, depth=8, stride=4, channels=1), voxels(19, 32)
+    windowed = predict_volume(network, scan, recipe, "windowed")
+    np.testing.assert_array_equal(predict_volume(network, scan, recipe, "shared"), windowed)
+
+
 @pytest.mark.parametrize("engine", ["keras", "openvino"])
 def test_a_network_that_combines_no_slices_is_shared_whole(engine: str) -> None:
     window = keras.Input((16, 4, 4, 1))
