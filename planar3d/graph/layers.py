@@ -174,3 +174,5 @@ KINDS: dict[str, LayerKind] = {
     "ops.Max": _reducing("ReduceMax", "axis"),
     "ops.Mean": _reducing("ReduceMean", "axis"),
 }
+# `x + y` of two tensors, and the like
+KINDS |= {f"ops.{kind}": KINDS[kind] for kind in ("Add", "Maximum", "Minimum", "Multiply", "Subtract")}

@@ -41,7 +41,8 @@ SLIDING = [
     layers.Conv3DTranspose(3, 2, strides=2),
     layers.UpSampling3D((3, 1, 1)),
 ]
-IN_SLICES = [layer_type(kind) for kind, known in KINDS.items() if known.reach in (within_slices, along_axes)]
+ALIKE = [layer_type(kind) for kind, known in KINDS.items() if known.reach in (within_slices, along_axes)]
+IN_SLICES = [kind for kind in ALIKE if kind]  # not operations
 
 
 def reach_of(layer, length):

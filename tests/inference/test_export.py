@@ -166,6 +166,7 @@ def _odd(x):
     a = layers.Conv3D(4, (3, 2, 3), strides=2, padding="same", activation="silu")(x)
     b = layers.Conv3D(4, (2, 3, 3), strides=2, padding="same", activation="tanh", use_bias=False)(x)
     merges = [layers.Add(), layers.Multiply(), layers.Average(), layers.Subtract(), layers.Maximum(), layers.Minimum()]
+    a, b = keras.ops.maximum(a + b, a - b), keras.ops.minimum(a * b, b)
     y = layers.Concatenate()([merge([a, b]) for merge in merges])
     y = layers.BatchNormalization(scale=False)(y)
     y = layers.Conv3DTranspose(4, 3, strides=2, padding="same", activation="elu")(y)

@@ -72,6 +72,17 @@ def test_tensorflow_rewrites_no_arithmetic_that_rounds_otherwise_in_parts_of_a_n
 
 
 @pytest.mark.parametrize("engine", ["keras", "openvino"])
+def test_sums_and_products_written_as_operators_are_shared(engine: str) -> None:
+    window = keras.Input((16, 16, 16, 1))
+    x = layers.Conv3D(3, (1, 3, 3), padding="same")(window)
+    x = x + layers.Conv3D(3, 3, padding="same")(x) * x
+    network = keras.Model(window, layers.Conv3D(1, (2, 1, 1), padding="same", activation="sigmoid")(x))
+    recipe, scan = PAPER.changed(size=16, channels=1), voxels(27, 16)
+    windowed = predict_volume(network, scan, recipe, "windowed")
+    np.testing.assert_allclose(predict_volume(network, scan, recipe, "shared", engine), windowed, atol=1e-6)
+
+
+@pytest.mark.parametrize("engine", ["keras", "openvino"])
 def test_a_network_that_combines_no_slices_is_shared_whole(engine: str) -> None:
     window = keras.Input((16, 4, 4, 1))
     network = keras.Model(window, layers.Conv3D(1, (1, 3, 3), padding="same", activation="sigmoid")(window))
