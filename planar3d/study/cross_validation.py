@@ -21,6 +21,7 @@ from planar3d.study.results import LESION, expected_scores, require_own_weights
 from planar3d.study.run_folder import Run
 from planar3d.study.sources import (
     ALIGNED,
+    MASK_SHA256,
     VOXELS,
     require_as_prepared,
     require_distinct,
@@ -34,8 +35,10 @@ from planar3d.training.features import FeatureSamples, compute_features, decoder
 from planar3d.training.fit import fit
 from planar3d.training.gradient_check import guard_precision
 from planar3d.training.initialization import initial_network, layers_named, scale_to_unit_variance
+from planar3d.training.precision import computed_precision
 from planar3d.training.samples import ScanSamples
 from planar3d.training.trainer import trainer_of
+from planar3d.transfer.digests import file_sha256
 from planar3d.wording import counted, score_text
 
 
@@ -125,6 +128,9 @@ def _train(run: Run, number: int, notify: Notify, devices: str | None, claim: Cl
         assert isinstance(samples, ScanSamples)  # only these allow cached features
         samples = _with_features(run, number, encoder_of(network, recipe), scans, samples, notify)
     card = training_card(recipe, run.data, fold, number, len(run.folds))
+    card["training"] = {
+        "precision": computed_precision(recipe.training.precision)
+    }  # in which folds on other machines may differ
     numbers = training, validation
     fit(network, trained, samples, *numbers, recipe, folder, notify, card, devices=chosen, check=claim.require)
     write_card(folder / BEST_WEIGHTS)
@@ -148,10 +154,11 @@ def _score(run: Run, number: int, notify: Notify, claim: Claim) -> None:
         require_unchanged(run, scan_id)  # training may have taken days
         native_reference = recipe.targets.read(case.label_map, native, assume_affine=True)
         about = {"scan": scan_id, "group": case.group, "fold": number}
+        made = {MASK_SHA256: file_sha256(run.predicted(scan_id, number))}
         on_prepared = score_targets(recipe.targets, np.asarray(reference), found, prepared.geometry.axes, case.group)
         on_native = score_targets(recipe.targets, native_reference.voxels, native.voxels, native.affine, case.group)
         for grid, scores in (("prepared", on_prepared), ("native", on_native)):
-            rows += [{**about, "grid": grid, "target": target, **values} for target, values in scores.items()]
+            rows += [{**about, "grid": grid, "target": target, **values, **made} for target, values in scores.items()]
         for target, values in on_prepared.items():
             if np.isnan([*values.values()]).all():  # references of the case's group never have the target
                 continue

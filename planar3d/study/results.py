@@ -20,7 +20,7 @@ from planar3d.recipes import Recipe
 from planar3d.scans.folds import shared_patients
 from planar3d.scans.volume import Scan, read_scan
 from planar3d.study.run_folder import Run, open_run
-from planar3d.study.sources import require_unchanged
+from planar3d.study.sources import require_as_scored, require_unchanged
 from planar3d.transfer.metadata import CARD, RECIPE, mapping_in, plain_text, read_metadata
 from planar3d.wording import listed
 
@@ -90,8 +90,8 @@ class Results:
         scored = {(scan.fold, scan.scan, scan.grid, scan.target) for scan in self.scans}
         numbers = range(1, len(self.run.folds) + 1)
         for number in numbers:
-            if other := _other_versions(self.run.fold(number), self.environment):
-                notes.append(f"Versions of fold {number} differ from environment.json: {other}.")
+            if other := _trained_otherwise(self.run.fold(number), self.environment):
+                notes.append(f"Fold {number} was trained otherwise than environment.json says: {other}.")
         if absent := sorted({*numbers} - {scan.fold for scan in self.scans}):
             which = ", ".join(f"fold {number}" for number in absent)
             notes.append(f"Missing: {which} of {len(numbers)}. The tables cover the others.")
@@ -154,7 +154,7 @@ def read_maps(run: Run, name: str, number: int) -> tuple[Scan, Scan, Scan]:
     """The first image of a fold's test scan, and on its grid the expert's label map and the predicted one.
 
     Raises:
-        RunError: a file of the scan has changed since it was prepared.
+        RunError: a file of the scan has changed since it was prepared, or the predicted map since it was scored.
         ScanError: one of them cannot be read.
     """
     require_unchanged(run, name)
@@ -162,6 +162,7 @@ def read_maps(run: Run, name: str, number: int) -> tuple[Scan, Scan, Scan]:
     scan = read_scan(next(iter(case.images.values())), assume_affine=True, flat=True)
     files = case.label_map, run.predicted(name, number)
     reference, prediction = (read(file, scan, assume_affine=True) for file in files)
+    require_as_scored(run, name, number)
     return scan, reference, prediction
 
 
@@ -188,13 +189,14 @@ def require_own_weights(run: Run, number: int) -> None:
         raise _foreign(run, number, why)
 
 
-def _other_versions(fold: Path, started: Mapping[str, Any]) -> str:
-    """The versions with which a fold was trained, if the run was started with others."""
+def _trained_otherwise(fold: Path, started: Mapping[str, Any]) -> str:
+    """The versions and the precision with which a fold was trained, if the run was started with others."""
     found: Mapping[str, Any] = {}
     with suppress(OSError, LookupError, WeightsError):
-        found = mapping_in(read_metadata(fold / "best.weights.h5")[CARD].get("versions"))
-    others = {name: version for name, version in found.items() if started.get(name, version) != version}
-    return "; ".join(f"{name} {plain_text(version)} instead of {started[name]}" for name, version in others.items())
+        card = read_metadata(fold / "best.weights.h5")[CARD]
+        found = {**mapping_in(card.get("versions")), **mapping_in(card.get("training"))}
+    others = {name: made for name, made in found.items() if started.get(name, made) != made}
+    return "; ".join(f"{name} {plain_text(made)} instead of {started[name]}" for name, made in others.items())
 
 
 def _foreign(run: Run, number: int, why: str) -> RunError:

@@ -1,4 +1,4 @@
-"""The files that a run is made from, which must stay as they were: scans, label maps, and the encoder's weights."""
+"""The files of a run that must stay as they were: scans, label maps, the encoder's weights, and scored masks."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from planar3d.errors import RunError, ScanError
-from planar3d.files import read_json, write_json
+from planar3d.files import read_json, read_rows, write_json
 from planar3d.scans.image_files import files_of
 from planar3d.scans.nifti import volume_of
-from planar3d.transfer.digests import digest, files_sha256, stamp
+from planar3d.transfer.digests import digest, file_sha256, files_sha256, stamp
 
 if TYPE_CHECKING:
     from planar3d.recipes import Recipe
     from planar3d.study.run_folder import Run
 
 LABELS, VOXELS, ALIGNED = "labels", "prepared voxels", "prepared labels"  # roles beside the names of images
+MASK_SHA256 = "mask_sha256"  # the column of scores.csv with the digest of the scored mask
 _WHAT_TO_DO = "Put the former file back to continue, or start a run in another folder."
 
 
@@ -67,6 +68,17 @@ def require_as_prepared(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
                 f"The {role} in {folder} were changed after they were prepared. Delete {folder}, and the folders "
                 "fold-* trained on it, to create them again."
             )
+
+
+def require_as_scored(run: "Run", scan: str, number: int) -> None:
+    """Raise a `RunError` if a fold's mask of a test scan is not the scored one, whose digest older tables lack."""
+    mask, scores = run.predicted(scan, number), run.fold(number) / "scores.csv"
+    known = {row.get("scan"): row.get(MASK_SHA256) for row in read_rows(scores)}.get(scan)
+    if known and file_sha256(mask) != known:
+        raise RunError(
+            f"{mask} was changed after it was scored. Put the former file back, or delete {scores} and run the "
+            "cross-validation again, which predicts and scores the fold again."
+        )
 
 
 def require_distinct(run: "Run") -> None:

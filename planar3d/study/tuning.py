@@ -18,7 +18,7 @@ from planar3d.scans.labels import Targets
 from planar3d.scans.volume import read_labels
 from planar3d.study.results import require_own_weights
 from planar3d.study.run_folder import Run
-from planar3d.study.sources import require_unchanged
+from planar3d.study.sources import require_as_scored, require_unchanged
 from planar3d.transfer.metadata import RECIPE, read_metadata, write_metadata
 from planar3d.wording import counted
 
@@ -97,7 +97,7 @@ def tune(run: Run) -> Tuned:
 
     Raises:
         RunError: the targets do not have that rule, or already have a value; or fewer than two folds have predictions;
-            or a fold is another run's, or a test case has changed since.
+            or a fold is another run's, or a test case or its prediction has changed since.
         RecipeError: the last region is not within the one before.
         ScanError: a label map cannot be read.
     """
@@ -156,6 +156,7 @@ def _predicted(run: Run, number: int) -> list[tuple[float, float, float]]:
         if path.is_file():
             require_unchanged(run, name)
             prediction = read_labels(path)
+            require_as_scored(run, name, number)
             run.recipe.targets.check_labels(prediction.voxels, str(path))
             reference = run.recipe.targets.read(run.cases[name].label_map, prediction, assume_affine=True)
             found.append(innermost_of(run.recipe.targets, reference.voxels, prediction.voxels, prediction.affine))

@@ -25,7 +25,7 @@ from planar3d.study import preparing, sources
 from planar3d.study.cross_validation import run_folds
 from planar3d.study.preparing import prepare_scans
 from planar3d.study.reproduce import folds_for, reproduce
-from planar3d.study.results import read_results
+from planar3d.study.results import read_maps, read_results
 from planar3d.study.run_folder import open_run, start_run
 
 pytestmark = pytest.mark.usefixtures("module_untraced", "built_once")
@@ -84,6 +84,15 @@ def test_the_run_folder_says_what_was_asked(run):
     assert open_run(run.folder).folds == run.folds
 
 
+def test_folds_of_another_precision_than_the_starting_machine_s_are_named(run, data, tmp_path):
+    folder = shutil.copytree(run.folder, tmp_path / "run")
+    environment = json.loads((folder / "environment.json").read_text())
+    assert not read_results(folder).notes
+    (folder / "environment.json").write_text(json.dumps(environment | {"precision": "float16"}))
+    said = f"trained otherwise than environment.json says: precision {environment['precision']} instead of float16."
+    assert read_results(folder).notes == [f"Fold 1 was {said}", f"Fold 2 was {said}"]
+
+
 def _assert_scored_as_users_predict(run, data):
     """The run's masks are those that its weights give a user on the same machine, in float32."""
     for scan in run.folds[0].test:
@@ -119,6 +128,19 @@ def test_other_folds_are_shown_where_they_differ(run, data, tmp_path):
 
 def _without_the_last_row(table):
     return "".join(table.splitlines(keepends=True)[:-1])
+
+
+def test_masks_that_were_edited_after_they_were_scored_are_refused_until_they_are_scored_again(run, data, tmp_path):
+    folder = shutil.copytree(run.folder, tmp_path / "edited")
+    edited, name, scores = open_run(folder), run.folds[0].test[0], folder / "fold-1/scores.csv"
+    _, _, predicted = read_maps(edited, name, 1)
+    replace(predicted, voxels=1 - predicted.voxels).save(edited.predicted(name, 1))
+    with pytest.raises(RunError, match=rf"{name}_mask\.nii\.gz was changed after it was scored.* delete {scores} and"):
+        read_maps(edited, name, 1)
+    scores.unlink()
+    _run(data, folder, RECIPE, only="1")
+    assert edited.predicted(name, 1).read_bytes() == run.predicted(name, 1).read_bytes()
+    read_maps(edited, name, 1)
 
 
 @pytest.mark.parametrize(

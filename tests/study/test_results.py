@@ -207,14 +207,15 @@ def test_a_fold_that_was_copied_from_another_run_is_not_reported(make_run):
         read_results(run)
 
 
-def test_a_fold_that_was_trained_with_other_versions_is_named(make_run):
+def test_a_fold_that_was_trained_otherwise_is_named(make_run):
     run = make_run()
-    started = {"planar3d": "0.1.0", "keras": "3.15.0", "backend": "tensorflow"}
+    started = {"planar3d": "0.1.0", "keras": "3.15.0", "backend": "tensorflow", "precision": "bf16"}
     (run / "environment.json").write_text(json.dumps(started))
     for number, versions in ((1, started), (2, started | {"keras": "3.15.1", "torch": "2.9"})):
         weights = run / f"fold-{number}/best.weights.h5"
         h5py.File(weights, "w").close()
-        write_metadata(weights, {CARD: {"versions": versions}})
-    assert read_results(run).notes == [
-        "Versions of fold 2 differ from environment.json: keras 3.15.1 instead of 3.15.0."
-    ]
+        write_metadata(
+            weights, {CARD: {"versions": versions, "training": {"precision": "float32"} if number == 2 else ""}}
+        )
+    said = "keras 3.15.1 instead of 3.15.0; precision float32 instead of bf16"
+    assert read_results(run).notes == [f"Fold 2 was trained otherwise than environment.json says: {said}."]

@@ -12,7 +12,7 @@ from planar3d.cli import app
 from planar3d.errors import RecipeError, RunError, ScanError
 from planar3d.evaluation.challenges import score_region
 from planar3d.evaluation.scores import score_scan
-from planar3d.files import write_json
+from planar3d.files import write_csv, write_json
 from planar3d.networks.registry import recipe_network
 from planar3d.networks.weights_file import load_network, read_recipe, save_weights
 from planar3d.scans.folds import Fold
@@ -21,6 +21,7 @@ from planar3d.scans.targets import Classes, Regions
 from planar3d.study.run_folder import open_run, start_run
 from planar3d.study.sources import digest_sources
 from planar3d.study.tuning import MOST_MM3, find_smallest, innermost_of, mean_dice, tune
+from planar3d.transfer.digests import file_sha256
 
 GRID = (2.0, 1.0, 1.5)
 
@@ -127,6 +128,17 @@ def test_predictions_of_another_run_are_refused(run):
     weights = run.fold(2) / "best.weights.h5"
     save_weights(recipe_network(run.recipe), weights, run.recipe.changed(seed=7))
     with pytest.raises(RunError, match=r"best\.weights\.h5 .* differs from recipe\.json in training"):
+        tune(run)
+
+
+def test_predictions_that_were_edited_after_they_were_scored_are_refused(run):
+    path = next(run.fold(2).rglob("*_mask.nii.gz"))
+    scores = run.fold(2) / "scores.csv"
+    rows = [{"scan": path.name.removesuffix("_mask.nii.gz"), "mask_sha256": file_sha256(path)}]
+    write_csv(scores, list(rows[0]), rows)
+    assert tune(run).cases == 4
+    nib.save(nib.Nifti1Image(np.zeros((6, 7, 8), np.uint8), np.diag([-1.0, -1, 1, 1])), path)
+    with pytest.raises(RunError, match=rf"{path} was changed after it was scored"):
         tune(run)
 
 
