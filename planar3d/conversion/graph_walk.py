@@ -17,7 +17,7 @@ from planar3d.conversion.place import DepthAxis, Place, Step, Taken, fill, is_sa
 from planar3d.conversion.refusals import refusal
 from planar3d.conversion.transfer_report import TransferredLayer
 from planar3d.errors import ConversionError
-from planar3d.graph.keras_graph import arguments_with, as_graph, is_graph, name_of, nodes_of, operation_of
+from planar3d.graph.keras_graph import arguments_with, as_graph, in_order, is_graph, name_of, nodes_of, operation_of
 
 Counterparts = Mapping[type, Callable[[Any], keras.Layer]]
 
@@ -66,7 +66,10 @@ class GraphWalk:
             args, kwargs = operations.arguments_in_3d(operation, *arguments_with(node, volumes), place)
             if type(operation) in self.counterparts:  # Keras records an absent mask, which few layers take
                 kwargs = {name: value for name, value in kwargs.items() if value is not None}
-            steps, is_new = self._steps_at(operation, place, volumes, prefix)
+            taken = in_order(node, volumes) if is_graph(operation) else volumes
+            if is_graph(operation):  # which may be called with a dictionary
+                args = (tree.pack_sequence_as(as_graph(operation).input, taken), *args[1:])
+            steps, is_new = self._steps_at(operation, place, taken, prefix)
             if is_new:
                 for step in steps:
                     tell_apart(names, step.operation, operation, again=bool(self.made[id(operation)]))
@@ -98,9 +101,8 @@ class GraphWalk:
         if earlier and type(operation) in self.counterparts:
             return earlier[0], False
         if earlier and is_graph(operation):
-            steps = earlier[0]
-            if [len(t.shape) for t in steps[0].operation.inputs] == [len(v.shape) for v in volumes]:
-                return steps, False
+            if [len(t.shape) for t in earlier[0][0].operation.inputs] == [len(v.shape) for v in volumes]:
+                return earlier[0], False
         else:
             steps = self._steps(operation, place, volumes, prefix)
             for made in earlier:

@@ -117,14 +117,14 @@ def pass_through(network: keras.Model, values: Sequence[Any], visit: Visit, pref
         taken = [known[id(tensor)] for tensor in node.input_tensors]
         name = prefix + node.operation.name
         if is_graph(node.operation):
-            given: Sequence[Any] = pass_through(node.operation, _in_order(node, taken), visit, f"{name}/")
+            given: Sequence[Any] = pass_through(node.operation, in_order(node, taken), visit, f"{name}/")
         else:
             given = visit(name, node, taken)
         known.update(zip(map(id, node.outputs), given, strict=True))
     return [known[id(tensor)] for tensor in network.outputs]
 
 
-def _in_order(node: Any, values: Sequence[Any]) -> list[Any]:
+def in_order(node: Any, values: Sequence[Any]) -> list[Any]:
     """Values for the tensors that a nested network takes, in the order of its inputs, which may be called by name."""
     network, ((taken, *_), _) = as_graph(node.operation), arguments_with(node, range(len(values)))
     if isinstance(taken, dict) and not isinstance(network.input, dict):

@@ -36,6 +36,20 @@ def test_nested_models_and_shared_layers_stay_so():
     assert "backbone/first" in [row.source for row in volumes.transfer_report.rows]
 
 
+@pytest.mark.parametrize("names", ["ab", "ba"])
+def test_a_nested_network_that_is_called_by_name_takes_each_input_by_its_name(names):
+    inner = {name: keras.Input((2,), name=name) for name in names}
+    outputs = [layers.Dense(3, name=f"dense_{name}")(inner[name]) for name in "ab"]
+    image, vector = keras.Input((8, 8, 2)), keras.Input((2,))
+    given = {"a": layers.GlobalAveragePooling2D()(image), "b": vector}  # a vector of each slice, and one of the volume
+    flat = randomized(keras.Model([image, vector], keras.Model([*inner.values()], outputs)(given)))
+    voxels, values = volume(2, 3, 8, 8, 2), np.float32([[1, 2], [3, 4]])
+    found = convert(flat)([voxels, values])
+    expected = [flat([voxels[:, place], values]) for place in range(3)]
+    assert_allclose(found[0], np.stack([each[0] for each in expected], axis=1), rtol=1e-4, atol=1e-5)
+    assert_allclose(found[1], expected[0][1], rtol=1e-4, atol=1e-5)
+
+
 def test_a_network_goes_on_from_a_tensor_of_another_with_each_layer_in_one_place():
     flat, image = randomized(backbone()), keras.Input((3, 8, 8, 5), name="volume")
     squeezed = layers.Conv3D(4, (3, 1, 1), name="squeezed")(image)
