@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from planar3d.conversion.depthwise import computed_on_images
-from planar3d.graph.keras_graph import lambda_again, layers_within, without_random_weights
+from planar3d.graph.keras_graph import applied, lambda_again, layers_within, without_random_weights
 
 PARTS = ("initializer", "regularizer", "constraint")
 _HELD = ("activation", *(f"_{part}" for part in PARTS))
@@ -53,7 +53,8 @@ def cloned(network: keras.Model, change: Callable[[Any], Any]) -> keras.Model:
         try:
             for model in compiled:
                 model.compiled = False
-            made = keras.models.clone_model(network, clone_function=change, recursive=True)
+            call = None if isinstance(network, keras.Sequential) else applied  # Keras takes none for these
+            made = keras.models.clone_model(network, clone_function=change, call_function=call, recursive=True)
         finally:
             for model in compiled:
                 model.compiled = True

@@ -23,7 +23,7 @@ _UNLISTED = {kind.__name__: kind for kind in (CustomScaleLayer, LayerScale, Stoc
 
 # Parts of a layer that a subclass overrides to compute something else: of all, of convolutions, merges, group
 # normalization and upsampling.
-_COMPUTING = ("call", "convolution_op", "kernel", "_merge_function", "_apply_normalization", "_resize_volumes")
+_PARTS = ("__call__", "call", "convolution_op", "kernel", "_merge_function", "_apply_normalization", "_resize_volumes")
 
 _BUILDING = threading.RLock()
 
@@ -89,10 +89,16 @@ def arguments_with(node: Any, values: Sequence[Any]) -> tuple[tuple[Any, ...], d
     return ((kwargs.pop("inputs"), *args), kwargs) if "inputs" in kwargs else (args, kwargs)
 
 
+def applied(operation: Any, *args: Any, **kwargs: Any) -> Any:
+    """The outputs of an operation for tensors, as one node: what a layer's own `__call__` adds has nodes already."""
+    call = keras.Layer.__call__ if isinstance(operation, keras.Layer) else type(operation).__call__
+    return call(operation, *args, **kwargs)
+
+
 def applied_again(node: Any, values: Sequence[Any], operation: Any = None) -> list[Any]:
     """The outputs of a node's operation, or of a replacement, for other tensors."""
     args, kwargs = arguments_with(node, values)
-    return tree.flatten((operation or node.operation)(*args, **kwargs))
+    return tree.flatten(applied(operation or node.operation, *args, **kwargs))
 
 
 def shapes_taken(layer: keras.Layer) -> list[Any]:
@@ -173,7 +179,7 @@ def kind_in_keras(operation: Any, known: Container[str]) -> str:
         operations = kind.__module__.startswith("keras.src.ops.")
         name = f"ops.{kind.__name__}" if operations else kind.__name__
         if name in known and kind.__module__.startswith(("keras.", "planar3d.")):
-            same = (getattr(kinds[0], part, None) is getattr(kind, part, None) for part in _COMPUTING)
+            same = (getattr(kinds[0], part, None) is getattr(kind, part, None) for part in _PARTS)
             return name if all(same) else ""
     return ""
 

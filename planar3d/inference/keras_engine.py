@@ -10,7 +10,7 @@ from keras import layers, ops
 
 from planar3d.errors import Planar3DError
 from planar3d.graph.depth_graph import Node
-from planar3d.graph.keras_graph import arguments_with, pass_through
+from planar3d.graph.keras_graph import applied, arguments_with, pass_through
 from planar3d.graph.reach import Range
 from planar3d.inference.plan import Piece, StretchShape
 from planar3d.inference.shared import ALIGNMENT
@@ -178,12 +178,12 @@ def _apply(node: Node, use: Any, wanted: Range, tensors: dict[tuple[Node, Range]
     if node.role == "part":
         y = _Part(node, use.operation)(taken[0])
     elif use is None or node.kind == "Concatenate":  # of more than the layer's inputs, if it joins another's
-        y = (layers.Concatenate() if use is None else use.operation)(taken)
+        y = applied(layers.Concatenate() if use is None else use.operation, taken)
     else:
         args, kwargs = arguments_with(use, taken)
         kwargs.pop("training", None)  # a prediction is none, whatever the network was built with
         exact = _is_dilated_exactly(use.operation, taken[0])
-        y = _Dilated(use.operation)(taken[0]) if exact else use.operation(*args, **kwargs)
+        y = _Dilated(use.operation)(taken[0]) if exact else applied(use.operation, *args, **kwargs)
     # A layer pads its stretch like a window. Entries that see those zeros are cropped: this costs a few more slices,
     # and avoids a copy of the largest tensors in TensorFlow for padding along depth only.
     first = wanted[0] if node.reach.stride > 1 else node.reach.needs(*wanted, length)[0] * node.reach.up

@@ -10,6 +10,7 @@ import pytest
 from keras import layers
 
 import planar3d
+from planar3d.conversion.held_objects import cloned, rebuilt
 from planar3d.errors import ConversionError
 from planar3d.graph import keras_graph
 
@@ -75,6 +76,23 @@ def test_a_nested_network_that_is_called_by_name_takes_its_inputs_in_its_own_ord
         assert passed == ["x - y"]
         values = [np.float32([[5, 5, 5, 5]]), np.float32([[2, 2, 2, 2]])]
         np.testing.assert_array_equal(network.predict_on_batch(values), [[3] * 4])
+
+
+class Tripled(layers.Dense):
+    def __call__(self, *args, **kwargs):
+        return 3 * super().__call__(*args, **kwargs)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_copies_of_a_network_call_its_layers_as_often_as_it_does(nested):
+    x = keras.Input((4,))
+    network = keras.Model(x, Tripled(2, name="tripled")(x))
+    if nested:
+        network = keras.Model(x, network(x))
+    given, values = keras.Input((4,)), np.float32([[1, -2, 3, -4]])
+    again = keras.Model(given, keras_graph.layers_applied_again(network, [given]))
+    for copy in (again, cloned(network, rebuilt)):
+        np.testing.assert_allclose(np.ravel(copy(values)), np.ravel(network(values)), rtol=1e-6)
 
 
 def test_a_sequential_network_is_the_functional_one_in_it():

@@ -118,6 +118,10 @@ def test_a_subclass_is_of_its_kind_unless_it_computes_in_its_own_way():
         def call(self, inputs):
             return 2 * super().call(inputs)
 
+    class Tripled(layers.Conv3D):
+        def __call__(self, inputs):
+            return 3 * super().__call__(inputs)
+
     class Halved(layers.Conv3D):
         def convolution_op(self, inputs, kernel):
             return super().convolution_op(inputs, kernel / 2)
@@ -132,7 +136,7 @@ def test_a_subclass_is_of_its_kind_unless_it_computes_in_its_own_way():
             return inputs[0] - inputs[1]
 
     assert layer_of(Named(1, 1)).kind == "Conv3D"
-    for own in (Doubled(1, 1), Halved(1, 1), Standardized(1, 1), Difference()):
+    for own in (Doubled(1, 1), Tripled(1, 1), Halved(1, 1), Standardized(1, 1), Difference()):
         kind = kind_of(layer_of(own))
         assert reach_of(own, LENGTH).whole and kind.write is kind.macs is None
 

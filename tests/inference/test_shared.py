@@ -24,6 +24,11 @@ class Scaled(layers.Layer):
         return x * factor
 
 
+class Tripled(layers.ReLU):
+    def __call__(self, *args, **kwargs):
+        return 3 * super().__call__(*args, **kwargs)
+
+
 def twice(x):
     scaled = Scaled()
     return keras.ops.concatenate([scaled(x, factor=3.0), scaled(layers.ReLU()(x), factor=-2.0)])
@@ -36,6 +41,7 @@ USES = {
     "a layer with an argument": lambda x: Scaled()(x, factor=3.0),
     "a layer with other arguments elsewhere": twice,
     "a map of slices": lambda x: layers.Rescaling(np.linspace(1, 2, 16).reshape(16, 1, 1, 1))(x),
+    "a layer that is called in its own way": Tripled(),
     "always in training": lambda x: layers.Dropout(0.5)(x, training=True),
 }
 
