@@ -101,9 +101,10 @@ def test_a_program_that_stops_reading_the_output_ends_a_command_without_a_word()
     assert done.returncode == 1 and not done.stderr
 
 
-def test_an_interrupt_while_the_command_is_imported_shows_no_traceback(tmp_path):
+@pytest.mark.parametrize("command", ["planar3d.__main__", "planar3d.commands.bids_app"])
+def test_an_interrupt_while_the_command_is_imported_shows_no_traceback(tmp_path, command):
     (tmp_path / "typer.py").write_text("import signal\nsignal.raise_signal(signal.SIGINT)\n")
-    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); import planar3d.__main__"
+    code = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); import {command}"
     path = os.pathsep.join([str(tmp_path), *sys.path])
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path}

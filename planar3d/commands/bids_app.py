@@ -12,12 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import planar3d
-from planar3d.cli import run_in_sentences
-from planar3d.commands.options import open_model, why_no_folder
-from planar3d.commands.output import list_failed, say
-from planar3d.errors import DatasetError, RunError
-from planar3d.extras import check_study_extra, is_installed
-from planar3d.wording import counted
+
+try:
+    from planar3d.cli import run_in_sentences
+    from planar3d.commands.options import open_model, why_no_folder
+    from planar3d.commands.output import list_failed, say
+    from planar3d.errors import DatasetError, RunError
+    from planar3d.extras import check_study_extra, is_installed
+    from planar3d.wording import counted
+except KeyboardInterrupt:  # later ones are the command's, see `interruptible`
+    raise SystemExit(130) from None
 
 
 def parser() -> argparse.ArgumentParser:
