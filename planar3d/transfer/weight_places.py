@@ -202,7 +202,7 @@ def fitted_to(
             f"{name} has {array.dtype} values, but {network} needs {place.variable.dtype}. Quantized values have no "
             "meaning without their scales, so nothing was loaded; load floating-point weights, and quantize afterwards."
         )
-    if array.dtype.kind not in f"{NUMBERS}V":  # as which NumPy has bfloat16
+    if array.dtype.kind not in f"{NUMBERS}V" or array.dtype.type is np.void:  # V is also bfloat16's kind
         raise WeightsError(f"{name} has {array.dtype} values, so nothing was loaded; give an array of real numbers.")
     if array.shape == shape:
         return array
@@ -223,6 +223,7 @@ def fitted_to(
             + (f" {CONVERT_FIRST}" if array.ndim == 4 and len(shape) == 5 and not origin else "")
         )
     axis = next((axis for axis in axes if shape[axis] == 1), axes[0])
+    array = array if array.dtype.kind == "f" else array.astype(place.precision)
     if shape[axis] == 1:
         return map_kernel(array, axis=axis)
     try:

@@ -36,6 +36,21 @@ def test_a_planar_network_filled_with_2d_kernels_equals_the_2d_network_on_each_s
     np.testing.assert_allclose(planar_network(stack)[0], flat_network(stack[0]), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", ["int64", "bool", "bfloat16"])
+def test_2d_kernels_of_other_types_of_numbers_are_mapped_as_float32(deep_network, dtype):
+    kernel, deeper = (np.indices(shape)[-1].astype(dtype) for shape in ((3, 3, 3, 4), (3, 3, 4, 5)))
+    transplant(deep_network, {"block1_conv1/kernel": kernel, "block1_conv2/kernel": deeper}, mapping="average")
+    first, second = (layer.kernel for layer in deep_network.layers[1:])
+    assert_array_equal(first, kernel[None].astype(np.float32))
+    assert_array_equal(second, map_kernel(deeper.astype(np.float32), "average", 3))
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 3, 4), (1, 3, 3, 3, 4)])
+def test_raw_bytes_are_refused(deep_network, shape):
+    with unchanged(deep_network), pytest.raises(WeightsError, match=r"kernel has .*V2 values, .* real numbers"):
+        transplant(deep_network, {"block1_conv1/kernel": np.zeros(shape, "V2")})
+
+
 def test_planar_kernels_are_loaded_as_they_are(planar_network):
     arrays = {w.path: np.array(w) + 1 for w in planar_network.weights}
     transplant(planar_network, arrays)
