@@ -274,11 +274,14 @@ def another():
     [
         (
             lambda: PlanarVGG16((16, 32, 32, 3), weights=None),
-            "planar_resunet lacks .*conv51.*weights of an encoder only start",
+            "planar_resunet lacks .*conv51.*Weights of an encoder only start",
         ),
         (classifier, "Nothing matched: .*conv2d"),
         (another, "has another network"),
-        (lambda: recipe_network(RECIPE.changed(bridge_filters=6)), "conv51/kernel .*build it with 6 output channels"),
+        (
+            lambda: recipe_network(RECIPE.changed(bridge_filters=6)),
+            "conv51/kernel .* 6 output channels .*--set for .*bridge_filters",
+        ),
         (lambda: recipe_network(RECIPE.changed(decoder_filters=(4, 5))), "trans7/kernel .*build it with 5"),
         (lambda: recipe_network(RECIPE.changed(channels=2)), "block1_conv1/kernel .*build it with 2 input channels"),
     ],
