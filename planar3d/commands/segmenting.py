@@ -179,17 +179,19 @@ def compare(
     check_study_extra()
     scans = [read_scan(path, assume_affine) for path in (baseline, followup)]
     comparison_files(out, *scans)  # before long work
+    about = None
     if model is None:
         assert masks is not None
         found = [read_mask(path, scan, assume_affine) for path, scan in zip(masks, scans, strict=True)]
     else:
         from planar3d.inference.segmenter import Segmenter, segment_case
+        from planar3d.study.segmented import describe_models
 
-        segmenter = Segmenter(open_models(model, recipe, settings))
+        segmenter = Segmenter(models := open_models(model, recipe, settings))
         if len(segmenter.recipes[0].targets.names) > 1:
             raise RecipeError("compare takes one target, but the model has several. Give one target's masks: --masks.")
-        found = [segment_case(scan, segmenter) for scan in scans]
-    content = write_comparison((scans[0], found[0]), (scans[1], found[1]), out)
+        found, about = [segment_case(scan, segmenter) for scan in scans], describe_models(models)
+    content = write_comparison((scans[0], found[0]), (scans[1], found[1]), out, about)
     for warning in content["warnings"]:
         log(as_json)(warning["sentence"])
     shown = content["counts"] | {"correlation": f"{content['correlation']:.2f}"}

@@ -5,12 +5,13 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from planar3d.errors import RunError, reading
 from planar3d.files import read_json, written_at
-from planar3d.scans.image_files import files_of
+from planar3d.scans.image_files import files_of, stem
 from planar3d.scans.inputs import ScanInput
 from planar3d.scans.nifti import volume_of
 from planar3d.study.record_form import read_record
@@ -107,6 +108,17 @@ def mask_was_changed(file: Path, record: Mapping[str, Any]) -> str:
         f"{mask.name} is not the mask that its record describes: it was changed, or predict was killed before it "
         "replaced it."
     )
+
+
+def record_of(mask: Path) -> dict[str, Any] | None:
+    """The record beside a mask; None if there is none, or if it describes another mask."""
+    for name in (stem(mask), stem(mask).removesuffix("_mask")):  # in a BIDS data set, and elsewhere
+        with suppress(OSError, RunError):
+            file = mask.with_name(f"{name}.json")
+            record = read_record(file)
+            if record and record["files"]["mask"] == mask.name and not mask_was_changed(file, record):
+                return record
+    return None
 
 
 def is_own(path: Path) -> bool:

@@ -1,7 +1,7 @@
 """Two visits of one patient: which lesions are new, enlarging, shrinking, gone or stable."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ from planar3d.scans.registration import ONE_PATIENT, register
 from planar3d.scans.slice_folders import visit_of
 from planar3d.scans.volume import Scan
 from planar3d.study.page import picture_url, write_page
-from planar3d.study.records import refuse_other
+from planar3d.study.records import record_of, refuse_other
 
 CHANGES = ("new", "enlarging", "shrinking", "gone", "stable", "not covered")
 _RELATIVE, _LEAST_ML = 0.25, 0.01  # least change, relative to the larger volume and absolute
@@ -83,8 +83,16 @@ def compare_lesions(baseline: Scan, followup: Scan, to_followup: np.ndarray) -> 
     return sorted(changes, key=lambda c: (CHANGES.index(c.change), -max(c.baseline_ml, c.followup_ml)))
 
 
-def write_comparison(baseline: tuple[Scan, Scan], followup: tuple[Scan, Scan], out: str | Path) -> dict[str, Any]:
+def write_comparison(
+    baseline: tuple[Scan, Scan],
+    followup: tuple[Scan, Scan],
+    out: str | Path,
+    model: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """Register two visits, each a scan and its mask, and write `comparison.json` and the page `comparison.html`.
+
+    Args:
+        model: `describe_models` of the masks' models; default: as in the records beside the masks.
 
     Raises:
         ScanError: the scans cannot be registered.
@@ -95,8 +103,8 @@ def write_comparison(baseline: tuple[Scan, Scan], followup: tuple[Scan, Scan], o
     to_followup, alike = register(scan, later)
     changes = compare_lesions(mask, later_mask, to_followup)
     content = {
-        "baseline": _visit(scan, mask),
-        "followup": _visit(later, later_mask),
+        "baseline": _visit(scan, mask, model),
+        "followup": _visit(later, later_mask, model),
         "baseline_to_followup": to_followup.tolist(),
         "correlation": round(alike, 4),
         "warnings": [warning._asdict() for warning in _doubts(scan, later, alike)],
@@ -122,9 +130,12 @@ def write_comparison(baseline: tuple[Scan, Scan], followup: tuple[Scan, Scan], o
     return content
 
 
-def _visit(scan: Scan, mask: Scan) -> dict[str, Any]:
+def _visit(scan: Scan, mask: Scan, model: Mapping[str, Any] | None) -> dict[str, Any]:
     volume_ml = float((mask.voxels > 0.5).sum() * mask.voxel_mm3 / 1000)
-    return {"scan": _place(scan), "mask": _place(mask), "volume_ml": volume_ml}
+    if model is None and mask.path and (record := record_of(mask.path)):
+        model = record["model"]
+    made_by = model and {field: model[field] for field in ("name", "sha256")}
+    return {"scan": _place(scan), "mask": _place(mask), "model": made_by, "volume_ml": volume_ml}
 
 
 def comparison_files(out: Path, baseline: Scan, followup: Scan) -> tuple[Path, Path]:

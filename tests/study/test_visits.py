@@ -15,6 +15,7 @@ import pytest
 from dicom_series import AXIAL, VOXELS, write_series
 from matplotlib.image import imread
 from msseg import RECIPE
+from scan_pages import record_of
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 from typer.testing import CliRunner
@@ -24,10 +25,11 @@ from planar3d.errors import RecipeError, RunError, ScanError
 from planar3d.networks.weights_file import save_weights
 from planar3d.scans.registration import register
 from planar3d.scans.targets import Classes
-from planar3d.scans.volume import Scan, read_scan
+from planar3d.scans.volume import Scan, read_labels, read_scan
 from planar3d.study import visits as visits_module
 from planar3d.study.visits import compare_lesions, write_comparison
 from planar3d.training.initialization import initial_network
+from planar3d.transfer.digests import file_sha256
 
 AFFINE = nib.affines.from_matvec(np.diag([-2.0, 2.0, 3.0]), (110, -110, -90))
 SHAPE = (105, 111, 60)
@@ -176,6 +178,41 @@ def test_the_command_writes_what_changed_and_a_page_of_both(visits, tmp_path):
     assert json.loads((tmp_path / "out/comparison.json").read_text()) == content
     again = [*words[:4], paths[1], paths[1], *words[6:]]  # other masks of the same visits
     assert CliRunner().invoke(app, [str(word) for word in again]).exit_code == 0
+
+
+def test_the_models_of_the_masks_are_named_as_their_records_say(visits, tmp_path, monkeypatch):
+    monkeypatch.setattr(visits_module, "register", lambda *scans: (np.eye(4), 1.0))
+    pairs = [[scan.save(tmp_path / f"{n}{k}.nii.gz") for k, scan in enumerate(visits[0])] for n in "ab"]
+    pairs = [(scan, mask.rename(tmp_path / f"{scan.name[0]}_mask.nii.gz")) for scan, mask in pairs]
+    for beside, (_, mask) in zip(("a.json", "b_mask.json"), pairs, strict=True):
+        record = record_of(read_labels(mask))
+        record["files"]["mask"], record["result"]["mask_sha256"] = mask.name, file_sha256(mask)
+        (tmp_path / beside).write_text(json.dumps(record))
+
+    def models():
+        both = ((read_scan(scan), read_labels(mask)) for scan, mask in pairs)
+        content = write_comparison(*both, tmp_path / "out")
+        return [content[visit]["model"] for visit in ("baseline", "followup")]
+
+    named = {field: record["model"][field] for field in ("name", "sha256")}
+    assert models() == [named, named]
+    Scan(0 * visits[0][1].voxels, visits[0][1].header).save(pairs[0][1])
+    (tmp_path / "b_mask.json").write_text("{")
+    pages = (tmp_path / "out/comparison.html").read_text()
+    assert models() == [None, None]
+    assert f"mask of the follow-up: {named['name']}" in pages
+
+
+def test_the_models_that_segment_both_visits_are_named(visits, tmp_path, monkeypatch):
+    monkeypatch.setattr(visits_module, "register", lambda *scans: (np.eye(4), 1.0))
+    path = visits[0][0].save(tmp_path / "scan.nii.gz")
+    model = save_weights(initial_network(RECIPE), tmp_path / "one.weights.h5", RECIPE)
+    words = ["compare", path, path, "--model", f"{model},{model}", "--out", tmp_path / "out", "--json"]
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    assert result.exit_code == 0, result.output
+    content = json.loads((tmp_path / "out/comparison.json").read_text())
+    assert content["baseline"]["model"]["name"] == f"{RECIPE.name} + {RECIPE.name}"
+    assert content["baseline"]["model"] == content["followup"]["model"]
 
 
 def test_each_picture_shows_its_lesion_also_one_between_the_slices_of_the_other_visit(visits, tmp_path, monkeypatch):
