@@ -1,22 +1,34 @@
-"""Optimizers missing in Keras: Dozat's Nadam and Lookahead; and learning rates as any function of the step."""
+"""Optimizers missing in Keras: Dozat's Nadam and Lookahead; and learning rates as any function of the step.
+
+After the import of this module, Keras loads networks that were saved with one of them or with a loss of a recipe.
+"""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 from keras import ops
 from keras.optimizers.schedules import LearningRateSchedule
 
-if TYPE_CHECKING:
-    from planar3d.training.settings import Nadam
+from planar3d.training.losses import LOSSES
+from planar3d.training.settings import Nadam
+
+for _loss in LOSSES.values():
+    keras.saving.get_custom_objects()[_loss.__name__] = _loss
 
 
+@keras.saving.register_keras_serializable(package="planar3d")
 class NesterovAdam(keras.optimizers.Optimizer):
     """The settings `Nadam` as a Keras optimizer. All its state is named, so that checkpoints restore it."""
 
-    def __init__(self, learning_rate: float | LearningRateSchedule, settings: "Nadam") -> None:
-        super().__init__(learning_rate, global_clipnorm=settings.clip_norm or None, name="nadam")
-        self.settings = settings
+    def __init__(self, learning_rate: float | LearningRateSchedule, settings: Nadam | dict[str, Any]) -> None:
+        made = settings if isinstance(settings, Nadam) else Nadam(**settings)
+        super().__init__(learning_rate, global_clipnorm=made.clip_norm or None, name="nadam")
+        self.settings = made
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, for Keras, which saves networks with their optimizer."""
+        return {"learning_rate": super().get_config()["learning_rate"], "settings": dict(vars(self.settings))}
 
     def build(self, variables: list[Any]) -> None:
         """Create the moments of each variable, and the product of all momenta so far."""
@@ -55,6 +67,7 @@ class NesterovAdam(keras.optimizers.Optimizer):
         return self.settings.beta_1 * (1 - 0.5 * warmed)
 
 
+@keras.saving.register_keras_serializable(package="planar3d")
 class Lookahead(keras.optimizers.Optimizer):
     """Slow weights that follow another optimizer's fast weights and reset them (Zhang et al. 2019).
 
@@ -62,9 +75,13 @@ class Lookahead(keras.optimizers.Optimizer):
     are variables of the optimizer, so checkpoints include them. The learning rate is the inner optimizer's.
     """
 
-    def __init__(self, inner: keras.optimizers.Optimizer, steps: int, share: float) -> None:
+    def __init__(self, inner: keras.optimizers.Optimizer | dict[str, Any], steps: int, share: float) -> None:
         super().__init__(0.0, name="lookahead")
-        self.inner, self.steps, self.share = inner, steps, share
+        self.inner, self.steps, self.share = keras.optimizers.get(inner), steps, share
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, for Keras."""
+        return {"inner": keras.optimizers.serialize(self.inner), "steps": self.steps, "share": self.share}
 
     def build(self, variables: list[Any]) -> None:
         """Create the slow weights, with the initial weights as values."""

@@ -1,5 +1,7 @@
 """Optimizers take the steps of their papers, and go on exactly where a checkpoint left them."""
 
+import subprocess
+import sys
 from dataclasses import astuple
 
 import keras
@@ -8,6 +10,7 @@ import pytest
 
 from planar3d.training.checkpoint import TrainingProgress, restore, save
 from planar3d.training.losses import CrossEntropyAndDice
+from planar3d.training.schedules import InverseDecay
 from planar3d.training.settings import OPTIMIZERS, Adam, Nadam
 
 STEPS = 14
@@ -159,3 +162,30 @@ def test_the_rate_of_lookahead_is_that_of_the_optimizer_within():
     made = Adam(lookahead_steps=6).make(schedule)
     followed(made)
     assert float(made.learning_rate) == pytest.approx(1 / (1 + STEPS))
+
+
+_LOAD = """
+import sys
+import numpy as np
+import keras
+import planar3d.training.optimizers
+network = keras.saving.load_model(sys.argv[1])
+network.fit(np.eye(4), np.eye(4)[:, :2], verbose=0)
+np.save(sys.argv[2], network.get_weights()[0])
+"""
+
+
+def test_a_network_that_was_saved_with_them_and_a_recipe_s_loss_is_loaded_and_trains_on(tmp_path):
+    inputs, chosen = keras.Input((4,)), Nadam(beta_1=0.8, clip_norm=0.01, lookahead_steps=3)
+    network = keras.Model(inputs, keras.layers.Dense(2, activation="sigmoid")(inputs))
+    optimizer = chosen.make(InverseDecay(decay=0.1).rate(0.1, 100, 10))
+    optimizer.build(network.trainable_variables)
+    network.compile(optimizer, CrossEntropyAndDice())
+    for epochs in (2, 1):
+        network.fit(np.eye(4), np.eye(4)[:, :2], epochs=epochs, verbose=0)
+        if epochs == 2:
+            network.save(tmp_path / "trained.keras")
+    words = [sys.executable, "-c", _LOAD, tmp_path / "trained.keras", tmp_path / "found.npy"]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_allclose(np.load(tmp_path / "found.npy"), network.get_weights()[0], rtol=1e-5)
