@@ -67,7 +67,7 @@ def write_about(
     seen, images, form = recipe.preparation.describe(), recipe.preparation.images, "NIfTI, any orientation"
     scans = f"Images of a case: {', '.join(images)}; {form}, all on one grid."
     if images == ("flair",):
-        brains = recipe.training.samples.shows_brains
+        brains = recipe.shows_brains
         shown = "whole head or extracted brain" if brains else "whole head, without brain extraction"
         scans = f"One raw FLAIR scan of a {shown}, {form}; no registration is needed."
     told = {

@@ -191,12 +191,12 @@ class Model:
         Returns:
             `name`, `sha256` of the file, `licence`, `threshold` (the recipe's, out of 256; None without one),
             `whole_head` (whether the model expects scans with skull; None if it accepts both, which is the default for
-            models trained on crops of extracted brains), `limits` (sentences), and, if the card has it, `measured`:
+            recipes that show or suit extracted brains), `limits` (sentences), and, if the card has it, `measured`:
             the scans that the model was evaluated on, see `check_quality`.
         """
         card = self.card or {}
         limits = card.get("limits", [])
-        whole_head = card.get("whole_head", None if self.recipe.training.samples.shows_brains else True)
+        whole_head = card.get("whole_head", None if self.recipe.shows_brains else True)
         return {
             "name": plain_text(card.get("name", self.path.name)),
             "sha256": self.sha256,

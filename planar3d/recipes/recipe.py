@@ -81,6 +81,11 @@ class Recipe(Section):
         """(depth, rows, cols, channels) of the network's input in training; None where scans differ."""
         return self._shape(self.training.samples.shape(self.tiles, self.preparation))
 
+    @property
+    def shows_brains(self) -> bool:
+        """Whether the network is made for extracted brains, alone or besides whole heads."""
+        return self.training.samples.shows_brains or self.preparation.suits_brains
+
     def _shape(self, lengths: Lengths) -> WindowShape:
         depth, rows, cols = (length or None for length in lengths)
         return depth, rows, cols, self.preparation.channels

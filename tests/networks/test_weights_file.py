@@ -186,6 +186,13 @@ def test_a_network_trained_on_extracted_brains_as_well_takes_both_unless_its_car
         assert Model.open(path).describe()["whole_head"] is said
 
 
+def test_a_network_for_images_with_zeros_around_the_brain_takes_both(tmp_path):
+    recipe = RECIPE.changed(preparation="center-crop", images=("flair",), crop=(16, 32, 32))
+    found = Model.open(save_weights(recipe_network(recipe), tmp_path / "brains.weights.h5", recipe))
+    assert found.describe()["whole_head"] is None
+    assert found.card["input"][0].startswith("One raw FLAIR scan of a whole head or extracted brain")
+
+
 @pytest.mark.parametrize(
     ("images", "expected"),
     [

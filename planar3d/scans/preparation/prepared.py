@@ -113,6 +113,7 @@ class Preparation(Section):
     flat: ClassVar[bool] = False  # whether images of a single slice are accepted
     smooth: ClassVar[bool] = False  # whether probabilities are resampled before decoding, which keeps outlines smooth
     tells_air: bool = False  # whether grey levels separate the head from air
+    suits_brains: ClassVar[bool] = False  # whether it is made for extracted brains, with zeros around them
 
     @abstractmethod
     def prepare(self, scans: Mapping[str, Scan]) -> Prepared:

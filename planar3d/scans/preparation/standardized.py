@@ -29,7 +29,7 @@ class Standardized(Preparation):
     """Images as channels, each standardized by its mean and standard deviation."""
 
     view = "SPL"
-    flat = True
+    flat = suits_brains = True
     order: ClassVar[int] = 0  # of the splines that resample an image
     grid: ClassVar[str]  # cropping or resampling, in words
 
