@@ -174,8 +174,8 @@ def refuse_other_sizes(
         if max(numbers, default=0) > largest or len(numbers) > _MOST_LEVELS:
             raise WeightsError(
                 f"{path} has another network: none of its arrays is as large as {field}={_text(value)} of the recipe "
-                f"{recipe.name}. Use the recipe in the file, or name a model trained by planar3d; "
-                "keras.saving.load_model opens other .keras files."
+                f"{recipe.name}. Use the recipe that it was trained with (--recipe, or --set {field}), or name a model "
+                "trained by planar3d; keras.saving.load_model opens other .keras files."
             )
 
 

@@ -284,7 +284,7 @@ def another():
             "planar_resunet lacks .*conv51.*Weights of an encoder only start",
         ),
         (classifier, "Nothing matched: .*conv2d"),
-        (another, "has another network"),
+        (another, "has another network: .*trained with .--recipe, or --set decoder_filters"),
         (
             lambda: recipe_network(RECIPE.changed(bridge_filters=6)),
             "conv51/kernel .* 6 output channels .*--set for .*bridge_filters",
