@@ -45,6 +45,7 @@ OF_BIDS = {
     "planar3d.scans.inputs._find_cases": "of a data set, the files of each image are known",
     "planar3d.inference.segmenter.Segmenter": "it has one model",
     "planar3d.networks.registry.refuse_other_sizes": "another recipe can be named without --set",
+    "planar3d.networks.weights_file.Model": "as refuse_other_sizes",
 }
 GEOMETRY = "planar3d.scans.volume.read_volume"
 OF_ONE = {
