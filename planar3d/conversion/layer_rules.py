@@ -170,7 +170,6 @@ RULES: dict[type, Rule] = {
     layers.AveragePooling2D: pooling,
     layers.BatchNormalization: batch_normalization,
     layers.Cropping2D: padding_or_cropping,
-    layers.Dense: everywhere,
     layers.Dropout: dropout,
     layers.Flatten: reshape,
     layers.GlobalAveragePooling2D: global_pooling,

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from planar3d.graph.description import Layer
-from planar3d.graph.operators import Use, Writer, array_of
+from planar3d.graph.operators import Use, Writer, activated, array_of
 from planar3d.graph.shapes import reduced_axes
 
 
@@ -49,9 +49,61 @@ def group_normalization(use: Use) -> Any:
     ends = [use.constant(part, np.full(layer.groups, n, np.float32)) for part, n in (("one", 1), ("zero", 0))]
     alone = use.add("InstanceNormalization", grouped, *ends, part="alone", epsilon=layer.epsilon)
     result = use.add("Reshape", alone, use.add("Shape", source.value, part="shape"), part="joined")
-    for op, part, values in (("Mul", "gamma", gamma), ("Add", "beta", beta)):
-        result = use.add(op, result, use.constant(part, values.reshape(-1, 1, 1, 1)))
-    return result
+    return _per_channel(use, result, gamma=gamma, beta=beta)
+
+
+def layer_normalization(use: Use) -> Any:
+    """LayerNormalization over channels."""
+    layer, (source,) = use.layer, use.tensors
+    if layer.rms_scaling or any(axis not in (-1, use.rank - 1) for axis in layer.axis) or source.shape[-1] is None:
+        raise use.unknown("axis or rms_scaling", (layer.axis, layer.rms_scaling))
+    mean = use.add("ReduceMean", source.value, part="mean", axes=[1], keepdims=1)
+    centered = use.add("Sub", source.value, mean, part="centered")
+    square = use.add("Mul", centered, centered, part="square")
+    variance = use.add("ReduceMean", square, part="variance", axes=[1], keepdims=1)
+    raised = use.add("Add", variance, use.constant("epsilon", np.float32(layer.epsilon)), part="raised")
+    alone = use.add("Div", centered, use.add("Sqrt", raised, part="deviation"), part="alone")
+    gamma, beta = _scale_and_offset(layer, source.shape[-1])
+    return _per_channel(use, alone, gamma=gamma, beta=beta)
+
+
+def standardization(use: Use) -> Any:
+    """Normalization with given statistics, or with those of its data."""
+    layer = use.layer
+    if any(axis not in (-1, use.rank - 1) for axis in layer.axis):
+        raise use.unknown("axis", layer.axis)
+    is_given = layer.input_mean is not None
+    statistics = (layer.input_mean, layer.input_variance) if is_given else (layer.mean, layer.variance)
+    mean, variance = map(array_of, statistics)
+    deviation = np.maximum(np.sqrt(variance), np.float32(1e-7))  # as in Keras
+    scale, offset = (deviation, mean) if layer.invert else (1 / deviation, -mean / deviation)
+    return _per_channel(use, *use.values, scale=scale, offset=offset)
+
+
+def layer_scale(use: Use) -> Any:
+    """LayerScale of ConvNeXt."""
+    (gamma,) = use.layer.arrays.values()  # without a name of its own
+    return _per_channel(use, *use.values, gamma=array_of(gamma))
+
+
+def slopes(use: Use) -> Any:
+    """PReLU with a slope per channel."""
+    alpha = array_of(use.layer.alpha)
+    if alpha.size > alpha.shape[-1]:
+        raise use.unknown("shared_axes", use.layer.shared_axes)
+    return use.add("PRelu", *use.values, use.constant("alpha", alpha.reshape(-1, *[1] * (use.rank - 2))))
+
+
+def dense(use: Use) -> Any:
+    """Dense, as a convolution of single voxels."""
+    layer = use.layer
+    if use.rank != 5 or "kernel_scale" in layer.arrays:
+        raise use.unknown("inputs or quantization", [tensor.shape for tensor in use.tensors])
+    kernel = array_of(layer.kernel).T[..., None, None, None]
+    inputs = [*use.values, use.constant("kernel", kernel)]
+    if layer.use_bias:
+        inputs.append(use.constant("bias", array_of(layer.bias)))
+    return activated(use, use.add("Conv", *inputs, kernel_shape=[1, 1, 1]))
 
 
 def _scale_and_offset(layer: Layer, channels: int) -> tuple[np.ndarray, np.ndarray]:
@@ -62,13 +114,18 @@ def _scale_and_offset(layer: Layer, channels: int) -> tuple[np.ndarray, np.ndarr
 
 def rescaling(use: Use) -> Any:
     """Rescaling, of all values or per channel."""
-    (result,) = use.values
-    for op, part in (("Mul", "scale"), ("Add", "offset")):
-        value = np.atleast_1d(np.asarray(getattr(use.layer, part), np.float32))
-        if value.size > value.shape[-1]:  # by position
-            raise use.unknown(f"{part}.shape", value.shape)
-        result = use.add(op, result, use.constant(part, value.reshape(-1, *[1] * (use.rank - 2))))
-    return result
+    parts = {part: np.atleast_1d(array_of(getattr(use.layer, part))) for part in ("scale", "offset")}
+    for part, numbers in parts.items():
+        if numbers.size > numbers.shape[-1]:  # by position
+            raise use.unknown(f"{part}.shape", numbers.shape)
+    return _per_channel(use, *use.values, **parts)
+
+
+def _per_channel(use: Use, value: Any, **parts: np.ndarray) -> Any:
+    """A value times the first part plus the second, which are numbers for all channels or for each."""
+    for op, (part, numbers) in zip(("Mul", "Add"), parts.items(), strict=False):
+        value = use.add(op, value, use.constant(part, numbers.reshape(-1, *[1] * (use.rank - 2))))
+    return value
 
 
 def upsampling(use: Use) -> Any:

@@ -1,7 +1,7 @@
 """A Keras network's graph as a description, for plans and other runtimes, and its operations counted by layer."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -31,7 +31,9 @@ def described(network: keras.Model, shapes: Sequence[Shape] | None = None) -> De
         first = len(specs) + len(found)
         numbers = tuple(number for number, _ in given)
         layers = [layer_of(node.operation, name, numbers, tuple(output.shape)) for output in outputs]
-        found.extend(layers if _is_plain(node) else [replace(one, kind=f"{one.kind} with arguments") for one in layers])
+        if not _is_plain(node):
+            layers = [_of_a_number(node, one) or replace(one, kind=f"{one.kind} with arguments") for one in layers]
+        found.extend(layers)
         return list(enumerate(outputs, start=first))
 
     results = pass_through(network, list(enumerate(specs)), visit)
@@ -44,6 +46,25 @@ def _is_plain(node: Any) -> bool:
     kwargs.pop("training", None)
     others = tree.flatten([args, kwargs, getattr(node.operation, "initial", None)])  # the last of a maximum
     return all(value is None for value in others)
+
+
+def _of_a_number(node: Any, layer: Layer) -> Layer | None:
+    """A sum or product of a tensor and a number, as rescaling; None for other uses."""
+    args, kwargs = arguments_with(node, [None] * len(node.input_tensors))
+    numbers = [value for value in args if isinstance(value, (int, float))]
+    rescalings = _RESCALINGS.get(layer.kind)
+    if kwargs or len(args) != 2 or len(numbers) != 1 or not rescalings or args.count(None) != 1:
+        return None
+    scale, offset = rescalings[args[0] is not None](float(numbers[0]))
+    return replace(layer, kind="Rescaling", settings={"scale": scale, "offset": offset})
+
+
+# Scale and offset by an operation's number, behind the tensor or before it.
+_RESCALINGS: dict[str, tuple[Callable[[float], tuple[float, float]], ...]] = {
+    "ops.Add": (lambda c: (1.0, c),) * 2,
+    "ops.Multiply": (lambda c: (c, 0.0),) * 2,
+    "ops.Subtract": (lambda c: (1.0, -c), lambda c: (-1.0, c)),
+}
 
 
 def layer_of(operation: Any, name: str = "", inputs: tuple[int, ...] = (), shape: Shape = ()) -> Layer:

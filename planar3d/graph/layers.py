@@ -111,8 +111,6 @@ KINDS: dict[str, LayerKind] = {
     **dict.fromkeys(
         (*_RANDOM, "ActivityRegularization", "Identity"), LayerKind(reach.within_slices, lambda use: use.values[0])
     ),
-    **dict.fromkeys(("CustomScaleLayer", "LayerScale"), LayerKind(reach.within_slices)),
-    **dict.fromkeys(("LayerNormalization", "Normalization"), LayerKind(reach.along_axes, settings=("axis",))),
     # The cost of a planar convolution, as of its kind in 3D; see conversion/convolutions.py.
     **dict.fromkeys(_CONVOLVING, LayerKind(macs=macs_at_outputs, settings=("data_format",))),
     **dict.fromkeys(("Conv1DTranspose", "Conv2DTranspose"), LayerKind(macs=_macs_at_inputs, settings=("data_format",))),
@@ -145,13 +143,30 @@ KINDS: dict[str, LayerKind] = {
         shapes.of_transposed_kernel,
     ),
     "Cropping3D": LayerKind(write=axis_operators.cropping, settings=("cropping", "data_format"), shape=shapes.cropped),
-    "Dense": LayerKind(macs=macs_at_outputs),
+    "CustomScaleLayer": LayerKind(
+        reach.within_slices, operators.scaled_sum, settings=("scale",), shape=shapes.broadcast
+    ),
+    "Dense": LayerKind(
+        reach.within_slices,
+        axis_operators.dense,
+        macs_at_outputs,
+        ("units", "use_bias", "activation"),
+        shapes.of_units,
+        shapes.of_dense,
+    ),
     "ELU": LayerKind(reach.within_slices, operators.sloped("Elu", "alpha"), settings=("alpha",)),
     "GlobalAveragePooling3D": _reducing("ReduceMean", "data_format"),
     "GlobalMaxPooling3D": _reducing("ReduceMax", "data_format"),
     "GroupNormalization": LayerKind(
         write=axis_operators.group_normalization, settings=("groups", *_NORMALIZING), arrays=shapes.of_groups
     ),
+    "LayerNormalization": LayerKind(
+        reach.along_axes,
+        axis_operators.layer_normalization,
+        settings=(*_NORMALIZING, "rms_scaling"),
+        arrays=shapes.affine,
+    ),
+    "LayerScale": LayerKind(reach.within_slices, axis_operators.layer_scale, arrays=shapes.of_layer_scale),
     "LeakyReLU": LayerKind(
         reach.within_slices, operators.sloped("LeakyRelu", "negative_slope"), settings=("negative_slope",)
     ),
@@ -159,6 +174,13 @@ KINDS: dict[str, LayerKind] = {
     "Maximum": _merging(operators.merge("Max")),
     "Minimum": _merging(operators.merge("Min")),
     "Multiply": _merging(operators.product),
+    "Normalization": LayerKind(
+        reach.along_axes,
+        axis_operators.standardization,
+        settings=("axis", "invert", "input_mean", "input_variance"),
+        arrays=shapes.of_data,
+    ),
+    "PReLU": LayerKind(reach.of_slopes, axis_operators.slopes, settings=("shared_axes",), arrays=shapes.of_slopes),
     "Permute": LayerKind(write=axis_operators.permutation, settings=("dims",), shape=shapes.permuted),
     "ReLU": LayerKind(reach.within_slices, operators.rectifier, settings=("max_value", "negative_slope", "threshold")),
     "Rescaling": LayerKind(reach.of_rescaling, axis_operators.rescaling, settings=("scale", "offset")),

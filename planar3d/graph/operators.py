@@ -147,6 +147,14 @@ def product(use: Use) -> Any:
     return reduce(partial(use.add, "Mul"), use.values)
 
 
+def scaled_sum(use: Use) -> Any:
+    """CustomScaleLayer of Inception-ResNet: the first input plus the scaled second."""
+    kept, scaled = use.values
+    return use.add(
+        "Add", kept, use.add("Mul", scaled, use.constant("scale", np.float32(use.layer.scale)), part="scaled")
+    )
+
+
 def rectifier(use: Use) -> Any:
     """ReLU, with an optional maximum."""
     layer = use.layer

@@ -70,6 +70,11 @@ def of_rescaling(layer: Layer, length: int) -> Reach:
     return Reach(whole=any(np.shape(value)[-4:-3] not in ((), (1,)) for value in (layer.scale, layer.offset)))
 
 
+def of_slopes(layer: Layer, length: int) -> Reach:
+    """For slopes that are the same on all slices, within slices."""
+    return Reach(whole=layer.alpha.shape[:1] != (1,))
+
+
 def of_repetition(layer: Layer, length: int) -> Reach:
     """For repeated slices."""
     return Reach(up=layer.size[0])

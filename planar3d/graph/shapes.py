@@ -106,19 +106,46 @@ def of_groups(layer: Layer, taken: Shape) -> dict[str, Shape]:
     """The arrays of a group normalization."""
     if taken[-1] is None or taken[-1] % layer.groups:
         raise _unlike(layer, [taken])
-    return _affine(layer, taken)
+    return affine(layer, taken)
 
 
 def of_statistics(layer: Layer, taken: Shape) -> dict[str, Shape]:
     """The arrays of a batch normalization."""
-    return _affine(layer, taken) | dict.fromkeys(("moving_mean", "moving_variance"), taken[-1:])
+    return affine(layer, taken) | dict.fromkeys(("moving_mean", "moving_variance"), taken[-1:])
+
+
+def of_data(layer: Layer, taken: Shape) -> dict[str, Shape]:
+    """The arrays of a normalization by its data's statistics."""
+    return {} if layer.input_mean is not None else {"mean": taken[-1:], "variance": taken[-1:], "count": ()}
+
+
+def of_slopes(layer: Layer, taken: Shape) -> dict[str, Shape]:
+    """The array of slopes for negative values."""
+    shared = layer.shared_axes or ()
+    return {"alpha": tuple(1 if axis in shared else n for axis, n in enumerate(taken[1:], start=1))}
+
+
+def of_units(layer: Layer, taken: Shape) -> Shape:
+    """For dense layers."""
+    return (*taken[:-1], layer.units)
+
+
+def of_layer_scale(layer: Layer, taken: Shape) -> dict[str, Shape]:
+    """The array of a factor per channel."""
+    return dict.fromkeys(layer.arrays, taken[-1:])
+
+
+def of_dense(layer: Layer, taken: Shape) -> dict[str, Shape]:
+    """The arrays of a dense layer."""
+    return {"kernel": (taken[-1], layer.units)} | ({"bias": (layer.units,)} if layer.use_bias else {})
 
 
 def _bias(layer: Layer) -> dict[str, Shape]:
     return {"bias": (layer.filters,)} if layer.use_bias else {}
 
 
-def _affine(layer: Layer, taken: Shape) -> dict[str, Shape]:
+def affine(layer: Layer, taken: Shape) -> dict[str, Shape]:
+    """The arrays of a normalization: gamma and beta."""
     return {part: taken[-1:] for part, there in (("gamma", layer.scale), ("beta", layer.center)) if there}
 
 

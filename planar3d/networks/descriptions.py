@@ -36,7 +36,7 @@ _VERSION = 1
 # Generous limits for real networks; the last are values in a layer's output, and in all outputs together.
 _MOST_LAYERS, _LARGEST_NUMBER, _LARGEST_TENSOR, _LARGEST_SUM = 10_000, 2**20, 2**31, 2**34
 _THREE = ("strides", "kernel_size", "pool_size", "size", "dilation_rate")  # numbers from 1 on, one per axis
-_ONE = ("filters", "groups")
+_ONE = ("filters", "groups", "units")
 _UNUSABLE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError, Planar3DError)
 
 

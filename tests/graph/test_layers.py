@@ -21,6 +21,7 @@ LENGTH = 8
 ARGUMENTS = {
     layers.Activation: {"activation": "tanh"},
     layers.AlphaDropout: {"rate": 0.5},
+    layers.Dense: {"units": 3},
     layers.Dropout: {"rate": 0.5},
     layers.GaussianDropout: {"rate": 0.5},
     layers.GaussianNoise: {"stddev": 0.5},
@@ -78,6 +79,17 @@ def test_a_layer_within_slices_gives_of_some_slices_what_it_gives_of_them_among_
 def test_a_layer_that_slides_along_depth_needs_the_slices_that_its_reach_says(layer):
     assert not reach_of(layer, LENGTH).whole and reach_of(layer, LENGTH).needs(2, 4, LENGTH) != (0, LENGTH)
     assert_array_equal(*_of_a_stretch_and_of_the_whole(layer, [_volume()]))
+
+
+def test_slopes_shared_by_all_slices_are_those_of_a_slice():
+    for shared in ([1], [1, 2, 3]):
+        layer = layers.PReLU(alpha_initializer="random_normal", shared_axes=shared)
+        layer.build((None, LENGTH, 6, 6, 4))
+        assert_array_equal(*_of_a_stretch_and_of_the_whole(layer, [_volume()]))
+        assert not reach_of(layer, LENGTH).whole
+    by_slice = layers.PReLU(shared_axes=[2, 3])
+    by_slice.build((None, LENGTH, 6, 6, 4))
+    assert reach_of(by_slice, LENGTH).whole
 
 
 @pytest.mark.parametrize(

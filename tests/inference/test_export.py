@@ -12,6 +12,7 @@ from keras import layers
 from planar3d import cli
 from planar3d.errors import ConversionError, Planar3DError, RecipeError
 from planar3d.graph.described import described
+from planar3d.graph.keras_graph import CustomScaleLayer, LayerScale
 from planar3d.graph.layers import KINDS, kind_of, shape_of
 from planar3d.inference.export import export_network
 from planar3d.inference.export_formats import FORMATS, Format, slicewise
@@ -202,6 +203,16 @@ def _rearranged(x):
     return _sigmoid(layers.GroupNormalization(1)(y))
 
 
+def _along_channels(x):
+    """Layers with one number per channel, and operations with a number."""
+    y = layers.Normalization(mean=[0.1, 0.2, 0.3], variance=[0.5, 1.0, 2.0])(x)
+    y = layers.Normalization()(1.5 - 0.5 * layers.Normalization(mean=0.5, variance=2.0, invert=True)(y + 0.25))
+    y = layers.Dense(6, activation="gelu")(layers.Dense(5, use_bias=False)(y - 0.125))
+    y = layers.PReLU(shared_axes=[1, 2, 3])(layers.LayerNormalization(scale=False)(y))
+    y = CustomScaleLayer(0.3)([y, LayerScale(0.5, 6)(layers.LayerNormalization(center=False)(y))])
+    return _sigmoid(y)
+
+
 def _shares_of_slices(y):
     """Layers along axes of what has four: (batch, rows, cols, channels)."""
     joined = layers.Concatenate(axis=3)([keras.ops.mean(y, axis=1), keras.ops.max(y, axis=1)])
@@ -219,8 +230,11 @@ def _network(layers_of, rows=9):
     return keras.Model(inputs, layers_of(inputs))
 
 
+BUILDS = (_odd, _rearranged, _along_channels)
+
+
 def test_these_are_all_layers_that_onnx_is_written_from():
-    used = {layer.kind for build in (_odd, _rearranged) for layer in described(_network(build)).layers}
+    used = {layer.kind for build in BUILDS for layer in described(_network(build)).layers}
     in_training_alone = {
         "ActivityRegularization",
         "AlphaDropout",
@@ -232,7 +246,7 @@ def test_these_are_all_layers_that_onnx_is_written_from():
     assert {kind for kind, known in KINDS.items() if known.write} - used == in_training_alone
 
 
-@pytest.mark.parametrize(("build", "rows"), [(_odd, 9), (_odd, None), (_rearranged, 9)])
+@pytest.mark.parametrize(("build", "rows"), [(_odd, 9), (_odd, None), (_rearranged, 9), (_along_channels, 9)])
 def test_a_described_layer_has_the_shapes_of_outputs_and_arrays_that_keras_gives_it(build, rows):
     network = described(_network(build, rows))
     shapes = [*network.inputs, *(layer.shape for layer in network.layers)]
@@ -243,7 +257,7 @@ def test_a_described_layer_has_the_shapes_of_outputs_and_arrays_that_keras_gives
         assert kind_of(layer).arrays(layer, *taken) == arrays, layer.name
 
 
-@pytest.mark.parametrize("build", [_odd, _rearranged])
+@pytest.mark.parametrize("build", BUILDS)
 def test_onnx_agrees_with_keras_in_every_layer_it_knows(build, traced):
     _needs("onnx")
     import onnxruntime
@@ -256,6 +270,9 @@ def test_onnx_agrees_with_keras_in_every_layer_it_knows(build, traced):
     network.set_weights(
         [rng.uniform(0.1, 1, w.shape) * rng.choice([-1, 1]) ** (w.ndim > 1) for w in network.get_weights()]
     )
+    for layer in network.layers:
+        if isinstance(layer, layers.Normalization):
+            layer.finalize_state()
     window = _window(network, batch=2)
     expected = network.predict_on_batch(window)
     session = onnxruntime.InferenceSession(onnx_model(described(network), {}).SerializeToString())
@@ -269,6 +286,9 @@ def test_onnx_agrees_with_keras_in_every_layer_it_knows(build, traced):
         (layers.BatchNormalization(axis=1), "axis=1"),
         (layers.Conv3DTranspose(1, 2, strides=2, output_padding=1), r"output_padding=\(1, 1, 1\)"),
         (layers.GroupNormalization(1, axis=1), "axis=1"),
+        (layers.LayerNormalization([2, 3]), r"axis or rms_scaling=\(\(2, 3"),
+        (layers.Normalization(axis=1, mean=0.5, variance=1.0), r"axis=\(1,"),
+        (layers.PReLU(shared_axes=[1]), r"shared_axes=\(1,"),
         (layers.ReLU(threshold=0.5), r"threshold or negative_slope=\(0\.5, 0"),
         (layers.ReLU(negative_slope=0.5), r"threshold or negative_slope=\(0\.?0?, 0\.5"),
         (layers.Rescaling(1.0, offset=[[[[0.0]]], [[[1.0]]]]), r"offset\.shape=\(2, 1, 1, 1\)"),
@@ -396,8 +416,8 @@ def test_what_differs_from_keras_is_not_kept(network, tmp_path, monkeypatch):
 def test_a_layer_without_a_counterpart_is_named(tmp_path):
     _needs("onnx")
     inputs = keras.Input((16, 16, 16, 3))
-    network = keras.Model(inputs, layers.LayerNormalization(name="norm")(inputs))
-    with pytest.raises(Planar3DError, match="Layer norm is of type LayerNormalization"):
+    network = keras.Model(inputs, layers.UnitNormalization(name="norm")(inputs))
+    with pytest.raises(Planar3DError, match="Layer norm is of type UnitNormalization"):
         export_network(network, tmp_path, ["onnx"])
     network = keras.Model(inputs, layers.Conv3D(1, 1, activation="sparsemax", name="odd")(inputs))
     with pytest.raises(Planar3DError, match="Layer odd has activation='sparsemax'"):
