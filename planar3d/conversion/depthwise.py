@@ -38,12 +38,15 @@ def _convolved(conv: layers.Conv3D, x: Any, kernel: Any) -> Any:
     wide, flat = tf.cast(x, "float32"), tf.reshape(tf.cast(kernel, "float32"), (taps, *window, x.shape[-1], -1))
     batch, slices, *plane = sizes(x)
     given = -(-slices // stride) if conv.padding == "same" else (slices - taps) // stride + 1
-    needed = (given - 1) * stride + taps
+    needed, reach = (given - 1) * stride + taps, -(-taps // stride)
     before = _not_negative(needed - slices) // 2 if conv.padding == "same" else 0
-    length = -(-needed // stride) * stride
+    length = (given - 1 + reach) * stride
+    behind = length - before - slices
+    # Ends are counted from the end: behind a padded Conv3D, TensorFlow's graphs by oneDNN take tensors for shorter than
+    # they are, and would drop a slicing to that length.
     if stride > 1:
-        wide = wide[:, : length - before]
-    wide = tf.pad(wide, [(0, 0), (before, _not_negative(length - before - slices)), (0, 0), (0, 0), (0, 0)])
+        wide = wide[:, : min(behind, 0) or None if isinstance(behind, int) else length - before]
+    wide = tf.pad(wide, [(0, 0), (before, _not_negative(behind)), (0, 0), (0, 0), (0, 0)])
     # A reshape selects every stride-th slice: a strided slice takes several times as long as its convolution.
     phases = (
         tf.unstack(tf.reshape(wide, (batch, length // stride, stride, *plane)), stride, 2) if stride > 1 else [wide]
@@ -51,7 +54,7 @@ def _convolved(conv: layers.Conv3D, x: Any, kernel: Any) -> Any:
     total = 0.0
     for tap in range(taps):
         first, phase = divmod(tap, stride)
-        images = tf.reshape(phases[phase][:, first : first + given], (-1, *plane))
+        images = tf.reshape(phases[phase][:, first : first + 1 - reach or None], (-1, *plane))
         total += tf.nn.depthwise_conv2d(images, flat[tap], (1, rows, cols, 1), conv.padding.upper())
     return tf.cast(tf.reshape(total, (-1, given, *sizes(total)[1:])), x.dtype)
 

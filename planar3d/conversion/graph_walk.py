@@ -4,6 +4,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
+from inspect import signature
 from typing import Any
 
 import keras
@@ -64,8 +65,6 @@ class GraphWalk:
         try:
             place = self._place(node, volumes, prefix)
             args, kwargs = operations.arguments_in_3d(operation, *arguments_with(node, volumes), place)
-            if type(operation) in self.counterparts:  # Keras records an absent mask, which few layers take
-                kwargs = {name: value for name, value in kwargs.items() if value is not None}
             taken = in_order(node, volumes) if is_graph(operation) else volumes
             if is_graph(operation):  # which may be called with a dictionary
                 args = (tree.pack_sequence_as(as_graph(operation).input, taken), *args[1:])
@@ -73,14 +72,15 @@ class GraphWalk:
             if is_new:
                 for step in steps:
                     tell_apart(names, step.operation, operation, again=bool(self.made[id(operation)]))
-            first, *others = steps
-            apply, source = first.operation, volumes[0]
-            if others and type(apply) is type(operation_of(source)) is keras.layers.ZeroPadding3D:
-                apply, args = _padded_once(operation_of(source), apply), (operation_of(source).input,)
+            apply, *others = (step.operation for step in steps)
+            accepted = signature(apply.call).parameters  # Keras records training, and an absent mask, which few take
+            kwargs = {k: held for k, held in kwargs.items() if k in accepted or not (held is None or k == "training")}
+            if others and type(apply) is type(before := operation_of(volumes[0])) is keras.layers.ZeroPadding3D:
+                apply, args = _padded_once(before, apply), (before.input,)
                 tell_apart(names, apply)
             result = apply(*args, **kwargs)
-            for step in others:
-                result = tree.map_structure(step.operation, result)
+            for other in others:
+                result = tree.map_structure(other, result)
             if is_new:
                 self.made[id(operation)].append(steps)
                 if not is_graph(operation):

@@ -29,8 +29,9 @@ def held_and_plain(operation: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     without = {name: keras.activations.linear if name.endswith("activation") else None for name in held}
     bare.__dict__.update({**vars(operation), **without})
     config = bare.get_config()
-    # A configuration has an activity_regularizer only if the layer has one.
-    named = {name: value for name, value in held.items() if name in config or value is not None}
+    # A configuration has an activity_regularizer only if the layer has one that was given.
+    given = not isinstance(operation, keras.layers.ActivityRegularization)
+    named = {name: value for name, value in held.items() if name in config or (given and value is not None)}
     return named, {name: value for name, value in config.items() if name not in held}
 
 

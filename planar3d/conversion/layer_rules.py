@@ -26,11 +26,6 @@ def rescaling(layer: layers.Rescaling, place: Place) -> list[Step]:
     return [Step(layers.Rescaling(scale, offset, name=layer.name, dtype=layer.dtype_policy))]
 
 
-def activity(layer: layers.ActivityRegularization, place: Place) -> list[Step]:
-    """The penalty sums over all values."""
-    return [Step(layers.ActivityRegularization(layer.l1, layer.l2, name=layer.name, dtype=layer.dtype_policy))]
-
-
 def same_axes(layer: Any, place: Place) -> list[Step]:
     """Layers along one or several axes: the corresponding axes in 3D."""
     axes = held_and_plain(layer)[1]["axis"]
@@ -164,7 +159,6 @@ RULES: dict[type, Rule] = {
         if known.reach in _SAME_IN_3D and (kind := layer_type(name))
     },
     **{getattr(layers, name): by_slice for name in _BY_SLICE.split()},
-    layers.ActivityRegularization: activity,
     layers.Rescaling: rescaling,
     layers.AlphaDropout: dropout,
     layers.AveragePooling2D: pooling,

@@ -63,6 +63,8 @@ def squeeze(operation: Any, place: Place) -> list[Step]:
     axes = ones if operation.axis is None else _axes(operation, place)
     if not place.has_depth or (place.whole_volume and {1, 2} & set(axes)):
         return reshape(operation, place)
+    if not axes:  # for which TensorFlow takes all of size one, the batch and depth too
+        return [Step(keras.layers.Identity(name=operation.name, dtype=place.precision))]
     return _without(axes, _again(operation, axis=tuple(_moved(axis, place) for axis in axes)), place)
 
 

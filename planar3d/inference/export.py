@@ -21,7 +21,6 @@ from planar3d.locks import locked
 from planar3d.networks.registry import refuse_other_ends
 from planar3d.recipes import Recipe
 from planar3d.recipes.recipe import check_recipe
-from planar3d.scans.windows import network_input
 from planar3d.sections import check_choice
 from planar3d.wording import listed
 
@@ -92,6 +91,11 @@ def export_network(
     network = keras.Model(*network.inputs, *network.outputs, name=network.name)  # also of lists and dictionaries
     window = _noise(network)
     expected = np.asarray(network.predict_on_batch(window))
+    if not np.isfinite(expected).all():
+        raise Planar3DError(
+            f"{network.name} gives values that are not finite for a window of noise, so no file can be compared with "
+            "it. Check its weights."
+        )
     most = TOLERANCE * max(1.0, float(np.max(np.abs(expected))))
     described = _description(network, recipe)
     metadata = {f"planar3d_{key}": json.dumps(value) for key, value in described.items()}
@@ -169,14 +173,15 @@ def _check(network: keras.Model) -> None:
 
 
 def _noise(network: keras.Model) -> np.ndarray:
-    """A window of noise from coarse to fine, (1, depth, rows, cols, channels), in the range of the network's input."""
-    depth, rows, cols, channels = network.input_shape[1:]
+    """Noise from coarse to fine, another in each channel, (1, depth, rows, cols, channels), in [-1, 1)."""
+    *sizes, channels = network.input_shape[1:]
     rng = np.random.default_rng(0)
-    total = np.zeros((depth, rows, cols))
+    total = np.full((*sizes, channels), -1.0)
     for step in (1, 4, 16):
-        coarse = rng.random((-(-depth // step), -(-rows // step), -(-cols // step)))
-        total += coarse.repeat(step, 0).repeat(step, 1).repeat(step, 2)[:depth, :rows, :cols]
-    return np.ascontiguousarray(network_input((total * 85).astype(np.uint8)[None, ..., None], channels))
+        coarse = rng.random((*(-(-size // step) for size in sizes), channels))
+        fine = coarse.repeat(step, 0).repeat(step, 1).repeat(step, 2)
+        total += fine[tuple(map(slice, sizes))] * 2 / 3
+    return total[np.newaxis].astype(np.float32)
 
 
 def _description(network: keras.Model, recipe: Recipe | None) -> dict[str, Any]:

@@ -45,7 +45,7 @@ class OnnxGraph:
     def constant(self, name: str, value: np.ndarray) -> str:
         """Store an array and return its name; a layer applied twice stores its weights once, if they are the same."""
         known = self.initializers.setdefault(name, value)
-        if known.dtype != value.dtype or not np.array_equal(known, value):
+        if known.dtype != value.dtype or not np.array_equal(known, value, equal_nan=True):
             return self.constant(f"{name}_again", value)
         return name
 

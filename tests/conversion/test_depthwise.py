@@ -77,6 +77,16 @@ def test_sizes_may_be_open(kind):
     np.testing.assert_allclose(traced(X), plain(X), atol=1e-5)
 
 
+@pytest.mark.parametrize(("strides", "padding", "taps"), [(1, "same", 4), (3, "valid", 2)])
+def test_behind_a_padded_convolution_a_graph_has_the_values_too(strides, padding, taps):
+    inputs = keras.Input((9, 9, 3))  # as EfficientNet begins: TensorFlow merges its padding with the convolution
+    x = layers.Conv2D(4, 3, use_bias=False)(layers.ZeroPadding2D(1)(inputs))
+    flat = keras.Model(inputs, layers.DepthwiseConv2D(3, strides, padding)(x))
+    network = convert(flat, "average", kernel_depth=taps, depth_pooling="match")
+    volume = np.random.default_rng(1).standard_normal((2, 6, 9, 9, 3)).astype("float32")
+    np.testing.assert_allclose(network.predict_on_batch(volume), network(volume), atol=1e-5)
+
+
 def test_what_convert_makes_is_saved_as_keras_own_layer_and_read_without_this_package(tmp_path):
     inputs = keras.Input((8, 8, 3))
     flat = keras.Model(inputs, layers.DepthwiseConv2D(3, strides=2, padding="same", name="dw")(inputs))

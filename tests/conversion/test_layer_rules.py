@@ -233,6 +233,20 @@ def test_squeeze_and_excitation_of_a_volume_is_that_of_all_its_slices_side_by_si
     assert_allclose(np.moveaxis(found, 1 + axis, 1), side_by_side, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_where_no_axis_is_of_size_one_none_is_squeezed(axis):
+    flat = network_of(lambda x: ops.squeeze(x))
+    voxels = np.moveaxis(volume(2, 1, 8, 10, 4), 1, 1 + axis)  # of a single slice
+    assert_allclose(run(convert(flat, axis=axis), voxels), voxels)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_nested_layer_of_each_slice_takes_a_known_depth(axis):
+    inner, image = network_of(layers.Resizing(3, 4)), keras.Input((8, 10, 4))
+    network = convert(keras.Model(image, inner(image)), axis=axis, depth=5)
+    assert network.output_shape[1 + axis] == 5
+
+
 def test_channels_are_squeezed_whatever_global_pooling_takes():
     flat, voxels = network_of(layers.Conv2D(1, 3), lambda x: ops.squeeze(x, -1)), volume(2, 3, 8, 10, 4)
     found = run(convert(flat, global_pooling="volume"), voxels)

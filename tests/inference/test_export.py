@@ -372,7 +372,7 @@ def test_ends_in_lists_and_dictionaries_are_exported_as_tensors(tmp_path):
 def test_slice_by_slice_a_network_has_the_same_values_and_weights(traced):
     inputs = keras.Input((6, 12, 12, 2))
     y = layers.Conv3D(4, (2, 3, 3), dilation_rate=(2, 2, 1), padding="same", activation="relu")(inputs)
-    y = layers.Conv3D(4, (3, 2, 1))(y)
+    y = layers.ActivityRegularization(0.1)(layers.Conv3D(4, (3, 2, 1))(y))
     y = layers.Conv3D(4, 3, strides=2, padding="same")(layers.Conv3D(4, 3, groups=2, padding="same")(y))
     y = layers.Conv3DTranspose(3, (2, 3, 3), strides=(2, 3, 2), padding="same", activation="tanh")(y)
     y = layers.MaxPooling3D((2, 3, 2))(layers.Conv3DTranspose(3, 3, strides=2, padding="same")(y))
@@ -411,6 +411,28 @@ def test_what_differs_from_keras_is_not_kept(network, tmp_path, monkeypatch):
     with pytest.raises(Planar3DError, match=r"differs from Keras by up to .* deleted"):
         export_network(network, tmp_path, ["wrong"])
     assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["wrong", "wrong/planar3d.json"]
+
+
+def test_a_file_whose_channels_are_exchanged_is_not_kept(tmp_path, monkeypatch):
+    made = keras.Sequential([keras.Input((4, 8, 8, 3)), layers.Conv3D(2, 3)], name="three")
+
+    def run(folder, name, window):
+        return made.predict_on_batch(window[..., ::-1])
+
+    monkeypatch.setitem(FORMATS, "wrong", Format(lambda network, folder, metadata: None, run))
+    with pytest.raises(Planar3DError, match="differs from Keras by up to"):
+        export_network(made, tmp_path, "wrong")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_network_whose_values_are_not_finite_is_refused(tmp_path, name, value):
+    _needs(name)
+    bias = keras.initializers.Constant(value)
+    made = keras.Sequential([keras.Input((2, 4, 4, 1)), layers.Conv3D(1, 1, bias_initializer=bias)], name="broken")
+    with pytest.raises(Planar3DError, match=r"^broken gives values that are not finite .* Check its weights\.$"):
+        export_network(made, tmp_path, name)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_layer_without_a_counterpart_is_named(tmp_path):
