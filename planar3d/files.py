@@ -17,6 +17,7 @@ from typing import Any
 
 from planar3d.disk import naming
 from planar3d.errors import RunError
+from planar3d.wording import folded
 
 _WRITING = ".writing-"  # prefix of temporary files and folders
 _ADDED = len(_WRITING) + 8 + 1  # bytes of this prefix, with the random part and a hyphen
@@ -72,11 +73,13 @@ def written_together(within: Path, files: Iterable[Path], first: Path, last: Pat
             if error.filename:
                 error.filename = str(error.filename).replace(str(temporary), str(within))  # not of the folder beside
             raise
-        made = {within / path.relative_to(temporary): path for path in temporary.rglob("*") if path.is_file()}
-        for folder in {path.parent for path in made} - {last.parent}:
+        # By names as systems compare them: some list a file under another spelling than the one that created it.
+        made = {folded(str(path.relative_to(temporary))): path for path in temporary.rglob("*") if path.is_file()}
+        for folder in {within / path.relative_to(temporary).parent for path in made.values()} - {last.parent}:
             make_folder(folder)
-        for path in [first, *made.keys() - {first, last}, last]:
-            os.replace(made[path], path)
+        begin, end = (folded(str(path.relative_to(within))) for path in (first, last))
+        for name in [begin, *made.keys() - {begin, end}, end]:
+            os.replace(made[name], within / made[name].relative_to(temporary))
 
 
 @contextmanager

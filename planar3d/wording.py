@@ -37,6 +37,16 @@ def printable(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
 
 
+def composed(text: str) -> str:
+    """A text with one sign for each letter with its accents, where there is one."""
+    return unicodedata.normalize("NFC", text)
+
+
+def folded(name: str) -> str:
+    """A name as systems compare it that ignore capitals, as Windows does, or how accents are stored, as macOS does."""
+    return composed(name).casefold()
+
+
 def visible(text: str) -> str:
     """A text with its control characters as escapes: those of a file's name or content could control a terminal."""
     is_shown = {char: char in "\n\t" or not unicodedata.category(char).startswith("C") for char in set(text)}

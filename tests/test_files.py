@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+import unicodedata
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -137,6 +138,18 @@ def test_an_error_names_the_file_that_was_meant_in_another_folder_than_the_tempo
     with pytest.raises(OSError) as found, written_together(tmp_path, [picture, mask], mask, mask) as temporary:
         (temporary / "sub-1/figures/a.png/none").touch()
     assert file_of(found.value) == str(picture / "none")
+
+
+@pytest.mark.parametrize("spelled", [str.lower, lambda name: unicodedata.normalize("NFD", name)])
+def test_files_written_together_may_be_listed_under_another_spelling(tmp_path, spelled):
+    """As macOS' HFS+ and some drivers of Windows' file systems do; the names were not found, with a traceback."""
+    record, mask = tmp_path / "Zoë_FLAIR.json", tmp_path / "masks/Zoë_FLAIR_mask.nii.gz"
+    with written_together(tmp_path, [record, mask], record, mask) as temporary:
+        for path in (record, mask, tmp_path / "masks/other.json"):
+            place = temporary / path.relative_to(tmp_path)
+            place.with_name(spelled(place.name)).touch()
+    found = [path.name for path in tmp_path.rglob("*") if path.is_file()]
+    assert sorted(found) == sorted(["other.json", *map(spelled, (record.name, mask.name))])
 
 
 @pytest.mark.parametrize("creates", ["touch", "mkdir"])

@@ -11,8 +11,7 @@ from typing import Any
 
 from planar3d.errors import FoldsError
 from planar3d.files import parse_json
-from planar3d.scans.tables import composed
-from planar3d.wording import counted, is_or_are, listed
+from planar3d.wording import composed, counted, is_or_are, listed
 
 MSSEG_FOLDS = 5
 # A card is stored in an attribute of less than 64 KiB; for large data sets it names only the first scans.

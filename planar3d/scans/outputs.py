@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from planar3d.errors import ScanError
 from planar3d.scans.dicom import DicomSeries
 from planar3d.scans.image_files import stem
-from planar3d.scans.tables import folded
+from planar3d.wording import folded
 
 if TYPE_CHECKING:
     from planar3d.scans.inputs import ScanInput

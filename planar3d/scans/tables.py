@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from planar3d.errors import DatasetError, Planar3DError
-from planar3d.wording import counted, listed
+from planar3d.wording import composed, counted, listed
 
 _LARGEST = 2**26  # bytes; larger than a table of a million scans
 _MARKS = {  # longer marks first: a mark of UTF-32 starts with one of UTF-16
@@ -114,16 +114,6 @@ def path_in_table(table: Path, text: str) -> Path:
     spelled = dict.fromkeys((text, composed(text), unicodedata.normalize("NFD", text)))
     homes = [table.parent / os.path.expanduser(one) for each in spelled for one in (each, each.replace("\\", "/"))]
     return next((path for path in (table.parent / text, *homes) if os.path.lexists(path)), homes[0])
-
-
-def composed(text: str) -> str:
-    """A text with one sign for each letter with its accents, where there is one."""
-    return unicodedata.normalize("NFC", text)
-
-
-def folded(name: str) -> str:
-    """A name as systems compare it that ignore capitals, as Windows does, or how accents are stored, as macOS does."""
-    return composed(name).casefold()
 
 
 def is_name(text: str) -> bool:

@@ -17,8 +17,7 @@ from planar3d.scans.layouts.chaos import Chaos
 from planar3d.scans.layouts.msseg import FIRST_DISTRIBUTION, SHANOIR
 from planar3d.scans.layouts.nnunet import Decathlon, NnUNet
 from planar3d.scans.layouts.table import TableOfCases
-from planar3d.scans.tables import folded
-from planar3d.wording import counted, is_or_are, listed
+from planar3d.wording import counted, folded, is_or_are, listed
 
 # In the order in which they are tried.
 LAYOUTS: tuple[Layout, ...] = (
