@@ -2,6 +2,7 @@
 
 import os
 import re
+import stat
 import zlib
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -160,7 +161,7 @@ def files_within(folder: Path, leave: Collection[str] = ()) -> tuple[list[Path],
             continue
         for path in (place / name for name in inside if not name.startswith(".") and name not in _SYSTEM):
             target = _target_of_lost_folder(path)
-            if not target and not os.path.isdir(path):
+            if not target and not _may_be_folder(path):
                 files.append(path)
             elif path.name.lower() in leave:
                 continue
@@ -169,6 +170,14 @@ def files_within(folder: Path, leave: Collection[str] = ()) -> tuple[list[Path],
             else:
                 (linked if os.path.islink(path) else waiting).append(path)
     return sorted(files), closed
+
+
+def _may_be_folder(path: Path) -> bool:
+    """Whether a path is a folder, or cannot be reached, as in a folder of a file server that is gone: see on opening."""
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)
+    except OSError as error:  # a link's target is another place
+        return not isinstance(error, FileNotFoundError) and not os.path.islink(path)
 
 
 def _target_of_lost_folder(path: Path) -> str:

@@ -93,13 +93,15 @@ class CohortFolder:
     def forget(self, items: Iterable[ScanInput]) -> None:
         """Drop requests, except these, of scans that do not exist, as after renaming; only within `alone`.
 
-        Dropped are those that failed or whose process died. Others may be missing on this host alone.
+        Dropped are those that failed or whose process died. Others may be missing on this host alone. A folder with one
+        of these scans is dropped too: it was requested itself while its scan could not be found.
         """
         wanted = {os.path.abspath(item.path) for item in items}
+        folders = {str(folder) for path in wanted for folder in Path(path).parents}
         others = [one for one in self._all_requested() if one["path"] not in wanted]
         state = self._state(others, {}, ())
         ended = {*state.failed, *(path for path, died in state.missing.items() if died)}
-        gone = {path for path in ended if not os.path.lexists(volume_of(Path(path))[0])}
+        gone = {path for path in ended if path in folders or not os.path.lexists(volume_of(Path(path))[0])}
         for file in self._noted_as(_REQUESTS):
             requested = read_note(file) or []
             left = [one for one in requested if one["path"] not in gone]

@@ -1,5 +1,6 @@
 """Image files are known by their suffix in any capitals; nothing in a folder is passed over but what is hidden."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -92,6 +93,23 @@ def test_a_closed_folder_is_named(tmp_path, close_folder):
     found, closed = files_within(tmp_path)
     assert found == [tmp_path / "a.nii"]
     assert "closed cannot be opened (Permission denied)" in closed[tmp_path / "closed"]
+
+
+def test_a_folder_that_cannot_be_reached_is_named(tmp_path, monkeypatch, close_folder):
+    """Its scans had been left out without a word, as of a file server that lost it."""
+    stat, lost = os.stat, tmp_path / "lost"
+
+    def reach(place, **how):
+        if place == lost:
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return stat(place, **how)
+
+    lost.mkdir()
+    (tmp_path / "a.nii").touch()
+    close_folder(lost)
+    monkeypatch.setattr(os, "stat", reach)
+    found, closed = files_within(tmp_path)
+    assert found == [tmp_path / "a.nii"] and list(closed) == [lost]
 
 
 def test_a_link_to_a_folder_that_is_gone_is_named(tmp_path):

@@ -126,6 +126,18 @@ def test_failed_scans_that_were_removed_or_renamed_are_forgotten_unless_they_are
     assert not folder.notes.exists() or not any(folder.notes.iterdir())
 
 
+def test_a_folder_that_could_not_be_opened_is_forgotten_once_its_scans_are_found(tmp_path):
+    """It had counted as failed for ever, in the tables too."""
+    folder, inputs = CohortFolder(tmp_path / "out"), {}
+    for path, problem in ((tmp_path / "data/b", "b cannot be opened."), (tmp_path / "data/c", "c cannot be opened.")):
+        path.mkdir(parents=True)
+        item = ScanInput(path.name, path, problem=problem)
+        inputs[item] = outputs_of(item, folder.path)
+    folder.request(inputs)
+    folder.forget([ScanInput("b", tmp_path / "data/b/1/b.nii")])
+    assert list(folder.standing().failed) == [str(tmp_path / "data/c")]
+
+
 def test_a_scan_that_was_removed_after_its_process_died_is_forgotten_with_what_was_half_written(folder, tmp_path):
     folder, requested = folder
     a, b, _, d, e = requested
