@@ -1,6 +1,7 @@
 """Atomic writing of files."""
 
 import csv
+import errno
 import io
 import json
 import os
@@ -110,7 +111,8 @@ def make_folder(folder: Path) -> None:
 
 def file_of(error: OSError) -> str:
     """The file that an error of the system is about, as the user knows it: not by its temporary name."""
-    found = str(error.filename2 or error.filename or "A file or the standard output")
+    unnamed = "The current folder" if error.errno == errno.ENOENT else "A file or the standard output"
+    found = str(error.filename2 or error.filename or unnamed)
     return re.sub(rf"{re.escape(_WRITING)}\w{{8}}(-?[^/\\]*[/\\]|-?)", "", found)
 
 

@@ -79,10 +79,11 @@ class Claim:
 
     def require(self, what: Path | None = None) -> None:
         """Raise a `RunError` that names `what`, by default the folder, if it is lost: two must not write the same."""
-        if self.is_lost():
+        if (found := read_claim(self.path)) != self._holder:
+            moved = "" if found else ", or the output folder was moved or removed"
             raise RunError(
                 f"{what or self.path.parent} was taken over by another process because the heartbeat of this process "
-                "stopped."
+                f"stopped{moved}."
             )
 
     def release(self) -> None:

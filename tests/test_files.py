@@ -126,6 +126,15 @@ def test_an_error_names_the_file_that_was_meant_also_in_a_temporary_folder(tmp_p
     assert file_of(OSError(13, "denied", str(tmp_path / ".writing-0123abcd-a.csv"))) == str(tmp_path / "a.csv")
 
 
+def test_an_error_of_a_removed_current_folder_says_so(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(FileNotFoundError) as found:
+        Path("masks").absolute()
+    assert file_of(found.value) == "The current folder"
+
+
 def test_an_error_that_names_no_file_names_the_folder_that_was_meant(tmp_path):
     with pytest.raises(OSError) as raised, folder_written_beside(tmp_path / "onnx"):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -294,3 +294,11 @@ def test_who_lost_a_claim_knows_it_and_gives_no_signs_of_life_for_its_successor(
     time.sleep(0.3)
     assert path.stat().st_mtime == 0
     lost.release()
+
+
+def test_who_lost_a_claim_with_its_folder_is_told_so(tmp_path):
+    claim = take(tmp_path / "fold-1" / CLAIM)
+    (tmp_path / "fold-1").rename(tmp_path / "moved")
+    with pytest.raises(RunError, match=r"fold-1 was taken over .* or the output folder was moved or removed\."):
+        claim.require()
+    claim.release()

@@ -173,7 +173,7 @@ def files_within(folder: Path, leave: Collection[str] = ()) -> tuple[list[Path],
 
 
 def _may_be_folder(path: Path) -> bool:
-    """Whether a path is a folder, or cannot be reached, as in a folder of a file server that is gone: see on opening."""
+    """Whether a path is a folder, or cannot be reached, as one that a file server lost, and is named on opening."""
     try:
         return stat.S_ISDIR(os.stat(path).st_mode)
     except OSError as error:  # a link's target is another place

@@ -29,7 +29,11 @@ def differing_from_vgg16(arrays: Mapping[str, np.ndarray], names: Iterable[str])
 def file_digest(path: str | os.PathLike[str], algorithm: str) -> str:
     """The hexadecimal digest of a file's content."""
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, algorithm).hexdigest()
+        try:
+            return hashlib.file_digest(file, algorithm).hexdigest()
+        except OSError as error:
+            error.filename = str(path)  # reading names no file
+            raise
 
 
 def fault(path: str | os.PathLike[str], digest: str) -> str | None:

