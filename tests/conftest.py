@@ -189,14 +189,16 @@ def close_folder(monkeypatch):
     """Make a folder one that cannot be opened; root may open every one, so the refusal is made here."""
 
     def close(folder):
-        listdir = os.listdir
+        def refusing(open_folder):
+            def refuse(place):
+                if not isinstance(place, int) and Path(place) == folder:
+                    raise PermissionError(13, "Permission denied", str(place))
+                return open_folder(place)
 
-        def refuse(place):
-            if Path(place) == folder:
-                raise PermissionError(13, "Permission denied")
-            return listdir(place)
+            return refuse
 
-        monkeypatch.setattr(os, "listdir", refuse)
+        for name in ("listdir", "scandir"):
+            monkeypatch.setattr(os, name, refusing(getattr(os, name)))
 
     return close
 

@@ -21,7 +21,7 @@ _OTHERS = (
     ".mif .mif.gz .mih .head .brik .brik.gz .par .rec"
 )
 _SUFFIXES = (*_NIFTI, *_OTHERS.split())
-_SYSTEM = {"lost+found", "$RECYCLE.BIN", "System Volume Information", "__MACOSX"}
+SYSTEM = {"lost+found", "$RECYCLE.BIN", "System Volume Information", "__MACOSX"}
 # Names of masks and maps: their endings, including those of the outputs of `predict`; those of LST, whose lesion maps
 # are called after the scan (ples_lpa_mFLAIR), and of LST-AI; BIDS' names of parts of complex images but the magnitude.
 _NO_SCAN = re.compile(
@@ -157,9 +157,9 @@ def files_within(folder: Path, leave: Collection[str] = ()) -> tuple[list[Path],
         try:
             inside = sorted(os.listdir(place))
         except OSError as error:
-            closed[place] = f"{place} cannot be opened ({error.strerror}). Change its permissions, or remove it."
+            closed[place] = why_closed(place, error)
             continue
-        for path in (place / name for name in inside if not name.startswith(".") and name not in _SYSTEM):
+        for path in (place / name for name in inside if not name.startswith(".") and name not in SYSTEM):
             target = _target_of_lost_folder(path)
             if not target and not _may_be_folder(path):
                 files.append(path)
@@ -170,6 +170,11 @@ def files_within(folder: Path, leave: Collection[str] = ()) -> tuple[list[Path],
             else:
                 (linked if os.path.islink(path) else waiting).append(path)
     return sorted(files), closed
+
+
+def why_closed(folder: str | Path, error: OSError) -> str:
+    """A sentence on a folder that the system did not open."""
+    return f"{folder} cannot be opened ({error.strerror}). Change its permissions, or remove it."
 
 
 def _may_be_folder(path: Path) -> bool:

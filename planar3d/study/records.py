@@ -11,7 +11,7 @@ from typing import Any
 
 from planar3d.errors import RunError, reading
 from planar3d.files import read_json, written_at
-from planar3d.scans.image_files import files_of, stem
+from planar3d.scans.image_files import SYSTEM, files_of, stem, why_closed
 from planar3d.scans.inputs import ScanInput
 from planar3d.scans.nifti import volume_of
 from planar3d.study.record_form import read_record
@@ -37,7 +37,7 @@ def records_within(folder: Path, damaged: dict[str, str] | None = None) -> Itera
     A scan that has several records has only its newest one here: alone and in a group, its outputs have other names.
 
     Args:
-        damaged: gets, by path, why files that may be records cannot be used.
+        damaged: gets, by path, why files that may be records cannot be used, and folders not be opened.
     """
     found = list(all_records_within(folder, damaged))
     named = []
@@ -54,9 +54,14 @@ def records_within(folder: Path, damaged: dict[str, str] | None = None) -> Itera
 
 def all_records_within(folder: Path, damaged: dict[str, str] | None = None) -> Iterator[tuple[Path, dict[str, Any]]]:
     """The records in a folder one by one, also several of a scan; see `records_within`."""
+
+    def note(error: OSError) -> None:
+        if damaged is not None and not isinstance(error, FileNotFoundError | NotADirectoryError):
+            damaged[error.filename] = why_closed(error.filename, error)
+
     found = list[Path]()
-    for place, folders, files in os.walk(folder):  # unlike rglob, it passes over what other processes remove meanwhile
-        folders[:] = [name for name in folders if not name.startswith(".")]
+    for place, folders, files in os.walk(folder, onerror=note):  # what other processes remove meanwhile is passed over
+        folders[:] = [name for name in folders if not name.startswith(".") and name not in SYSTEM]
         found += [Path(place, name) for name in files if name.endswith(".json") and not name.startswith(".")]
     for path in sorted(found):
         try:

@@ -71,6 +71,17 @@ def test_a_folder_with_the_name_of_a_record_is_none(tmp_path):
     assert not list(records_within(tmp_path))
 
 
+def test_a_closed_folder_of_masks_counts_as_failed(tmp_path, close_folder):
+    """Its masks had been left out of tables and means without a word."""
+    mask = segmented()[1]
+    for place in ("sub-1", "sub-2", "lost+found"):
+        write_json(tmp_path / place / "a.json", record_of(mask, place))
+        (tmp_path / place / "a_mask.nii.gz").touch()
+    close_folder(tmp_path / "sub-1")
+    failed = CohortFolder(tmp_path).read()[0].failed
+    assert list(failed) == [str(tmp_path / "sub-1")] and "cannot be opened" in failed[str(tmp_path / "sub-1")]
+
+
 @pytest.mark.parametrize(
     "requested", [True, "a", [None], [{}], [{"path": [], "problem": "", "record": "", "mask": ""}], "["]
 )
