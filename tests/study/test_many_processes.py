@@ -194,7 +194,7 @@ def test_records_are_what_was_written_whole_whatever_other_processes_write_and_r
     _record(folder, "a")
     (folder.path / ".writing-x-a.json").write_text((folder.path / "a.json").read_text())
     place, _, files = next(os.walk(folder.path))
-    monkeypatch.setattr(os, "walk", lambda folder: [(place, [], [*files, "gone.json"])])
+    monkeypatch.setattr(os, "walk", lambda folder, onerror: [(place, [], [*files, "gone.json"])])
     assert [path.name for path, _ in folder.read()[1]] == ["a.json"]
     claim.release()
 
