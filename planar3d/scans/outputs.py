@@ -1,5 +1,6 @@
 """The unique names of inputs, from their files or series and folders, and the output files of each input."""
 
+import errno
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -14,6 +15,9 @@ from planar3d.wording import folded
 
 if TYPE_CHECKING:
     from planar3d.scans.inputs import ScanInput
+
+REFUSED = errno.EINVAL, errno.EILSEQ, errno.ENAMETOOLONG  # how file systems refuse a name, as a:b on exFAT
+RENAME = "Rename the scan, or name it in a table with the columns scan and name."
 
 
 def named(plain: str, bids: str = "") -> Any:

@@ -19,7 +19,7 @@ from planar3d.networks.weights_file import Model
 from planar3d.progress import Notify, tell
 from planar3d.scans.bids import write_dataset_description
 from planar3d.scans.inputs import Given, ScanInput, find_inputs, outputs_of
-from planar3d.scans.outputs import Outputs
+from planar3d.scans.outputs import RENAME, Outputs
 from planar3d.study.cluster import check_cluster, run_tasks
 from planar3d.study.cohort_folder import CohortFolder
 from planar3d.study.cohort_report import LESIONS, PAGE, SCANS, write_cohort_report, write_cohort_tables
@@ -130,7 +130,7 @@ def _nameable(item: ScanInput, out: str | Path, several: bool, request: Request)
     why = why_too_long(getattr(outputs, name) for name in request.files)
     if outputs.record.name.startswith("."):  # as the system's own files, hidden ones are no records
         why = f"its record would be the hidden file {outputs.record.name}."
-    problem = why and f"{item.path}: {why} Rename the scan, or name it in a table with the columns scan and name."
+    problem = why and f"{item.path}: {why} {RENAME}"
     return replace(item, problem=item.problem or problem), outputs
 
 

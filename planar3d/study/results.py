@@ -1,6 +1,7 @@
 """The content of a run folder: its recipe, folds, environment, and the scores and learning curves of its folds."""
 
 import math
+import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -205,8 +206,9 @@ def _foreign(run: Run, number: int, why: str) -> RunError:
 
 
 def _in_folds(run: Path, name: str) -> dict[int, Path]:
-    numbers = {path: path.parent.name.removeprefix("fold-") for path in run.glob(f"fold-*/{name}")}
-    return dict(sorted((int(number), path) for path, number in numbers.items() if number.isdigit()))
+    folds = {int(path.name[5:]): path for path in run.glob("fold-*") if path.name[5:].isdigit()}
+    # Listed, as glob passes over a folder that cannot be opened.
+    return {number: folds[number] / name for number in sorted(folds) if name in os.listdir(folds[number])}
 
 
 def _read_scores(run: Run, path: Path, measures: Mapping[str, Measure]) -> list[ScanScores]:

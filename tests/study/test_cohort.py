@@ -1,6 +1,7 @@
 """Many scans get names of their own, are reported in their order, and give the masks that each gives alone."""
 
 import csv
+import errno
 import importlib.util
 import io
 import json
@@ -305,6 +306,20 @@ def test_a_page_of_another_origin_is_replaced_neither_now_nor_later(scans, model
     with pytest.raises(RunError, match="another file"):
         write_cohort_report(tmp_path, CohortFolder(tmp_path).read()[1], {})
     assert page.read_text() == "<html>mine</html>"
+
+
+def test_a_scan_whose_name_the_file_system_refuses_fails_alone(scans, model, tmp_path, monkeypatch):
+    """As exFAT and Windows' file systems refuse a:b; it had ended the command, and no scan was segmented."""
+    given = [shutil.copy(scans[0], tmp_path / name) for name in ("colon_FLAIR.nii.gz", "good_FLAIR.nii.gz")]
+
+    def refuse(path, *how, mkdir=Path.mkdir, **more):
+        if "colon" in path.name:
+            raise OSError(errno.EINVAL, "Invalid argument", str(path))
+        mkdir(path, *how, **more)
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    made = segment_all(given, model, tmp_path / "masks", PLAIN, str)
+    assert len(made.records) == 1 and "refuses its name (Invalid argument). Rename the scan" in made.failed[given[0]]
 
 
 @pytest.mark.parametrize("renamed", range(4))

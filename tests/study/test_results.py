@@ -49,6 +49,13 @@ def test_missing_folds_are_named(make_run):
     assert "Missing: fold 1, fold 3 of 3" in note
 
 
+def test_a_fold_that_cannot_be_opened_does_not_count_as_missing(make_run, close_folder):
+    run = make_run()
+    close_folder(run / "fold-2")
+    with pytest.raises(PermissionError, match="fold-2"):
+        read_results(run)
+
+
 def test_a_test_scan_without_scores_is_named(make_run):
     run = make_run()
     path = run / "fold-2" / "scores.csv"
