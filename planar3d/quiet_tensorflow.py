@@ -3,6 +3,7 @@
 import gc
 import importlib.metadata
 import importlib.util
+import logging
 import os
 import sys
 import tempfile
@@ -30,6 +31,7 @@ def quiet_tensorflow() -> None:
     quiet = "TF_CPP_MIN_LOG_LEVEL" not in os.environ
     if quiet:
         os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
+        logging.getLogger("tensorflow").setLevel("ERROR")  # or every further fold warns of functions traced again
     if "tensorflow" not in sys.modules and not any(isinstance(finder, _FirstImport) for finder in sys.meta_path):
         sys.meta_path.insert(0, _FirstImport(quiet))
 

@@ -57,6 +57,13 @@ def test_a_missing_gpu_is_a_complaint_only_where_cuda_is_installed(loud, install
     assert (done.returncode, done.stderr) == (0, "no CUDA\n" if installed else "")
 
 
+@pytest.mark.parametrize("level", ["", "0"])
+def test_warnings_from_python_follow_the_same_level(level):
+    warns = 'import tensorflow; tensorflow.get_logger().warning("traced again")'
+    done = _run(QUIETLY + warns, **({"TF_CPP_MIN_LOG_LEVEL": level} if level else {}))
+    assert ("traced again" in done.stderr) == bool(level)
+
+
 def test_who_sets_the_level_sees_everything(loud):
     done = _run(QUIETLY + "import tensorflow", loud, TF_CPP_MIN_LOG_LEVEL="0")
     assert sorted(done.stderr.splitlines()) == ["from C++", "from Python"]
