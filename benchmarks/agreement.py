@@ -17,6 +17,8 @@ import numpy as np
 import typer
 from side_by_side import conditions, dice, measure, record, table
 
+from planar3d.cli import run_in_sentences
+
 WAYS = {
     "Keras, float32": ("keras", "float32"),
     "OpenVINO, float32": ("openvino", "float32"),
@@ -42,6 +44,8 @@ def main(
     from planar3d.transfer.metadata import CARD
 
     opened = Model.open(model)
+    if enter:
+        _published(opened)
     recipe = opened.recipe
     cases = find_cases(data).by_id()
     chosen = scans.split(",") if scans else list(cases)
@@ -104,12 +108,25 @@ def _int8(model: Any, scans: list[np.ndarray]) -> dict[str, Any]:
     return {"greatest": {name: float(f"{value:.4g}") for name, value in greatest.items()}, "measured on": len(scans)}
 
 
+def _published(model: Any) -> tuple[str, dict[str, Any]]:
+    """The model's name in the table of published models, and the table."""
+    from planar3d.files import read_json
+    from planar3d.transfer.published_models import TABLE
+
+    lines = read_json(TABLE)
+    name = next((name for name, line in lines.items() if line["sha256"] == model.sha256), None)
+    if name is None:
+        raise typer.BadParameter(f"{model.path} is not a published model; run it without --enter, or publish it first.")
+    return name, lines
+
+
 def _enter(model: Any, later: dict[str, Any], found: dict[str, list[np.ndarray]]) -> None:
     """Enter the Dice of the masks in float32 and in other precisions into the table of published models."""
     from planar3d.environment import bf16_instructions
-    from planar3d.files import read_json, write_json
+    from planar3d.files import write_json
     from planar3d.transfer.published_models import TABLE
 
+    name, lines = _published(model)
     targets, wide = model.recipe.targets, found["OpenVINO, float32"]
 
     def agreed(narrow: list[np.ndarray]) -> dict[str, Any]:
@@ -117,10 +134,6 @@ def _enter(model: Any, later: dict[str, Any], found: dict[str, list[np.ndarray]]
         each = [dice(*(targets.assign(p[..., None], float(p.max())) for p in pair)) for pair in pairs]
         return {"scans": len(each), "mean": round(float(np.mean(each)), 5), "least": round(min(each), 5)}
 
-    lines = read_json(TABLE)
-    name = next((name for name, line in lines.items() if line["sha256"] == model.sha256), None)
-    if name is None:
-        raise typer.BadParameter(f"{model.path} is no published model; nothing was entered.")
     said = lines[name].setdefault("card", {})
     here = {"instructions": bf16_instructions(), "openvino": version("openvino")}
     if here["instructions"] != "none":
@@ -132,4 +145,4 @@ def _enter(model: Any, later: dict[str, Any], found: dict[str, list[np.ndarray]]
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_in_sentences(lambda: typer.run(main))
