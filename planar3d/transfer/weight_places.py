@@ -87,7 +87,7 @@ def places_of(network: "keras.Model") -> list[WeightPlace]:
     # None if no conversion in this process created the variable.
     origins: list[Origin | None] = [getattr(variable, "weight_of_2d", None) for variable in variables]
     own = weight_paths(network)
-    flat = [origin.path if origin and origin.path else path for origin, path in zip(origins, own, strict=True)]
+    flat = [origin.path if origin else path for origin, path in zip(origins, own, strict=True)]  # of a new one, none
     return list(map(WeightPlace, variables, _names(own), _names(flat), origins))
 
 

@@ -151,6 +151,20 @@ def test_nested_and_shared_networks_too(choice, name, tmp_path):
     assert_same(flat, trained)
 
 
+def test_a_layer_made_by_the_conversion_does_not_hide_the_one_that_keras_2_named_after_its_network(tmp_path):
+    def flat(seed):
+        image = keras.Input((8, 8, 4))
+        inner = network_of(layers.DepthwiseConv2D(3, name="conv"), shape=(8, 8, 4))
+        inner.name = "inner"
+        return randomized(keras.Model(image, inner(image), name="whole"), seed)
+
+    trained, found = flat(1), convert(flat(0), in_channels=2)
+    assert len(found.weights) == 3  # with a convolution to four channels
+    trained.save(tmp_path / "whole.h5")
+    load_weights(found, tmp_path / "whole.h5", strict=True)
+    assert_same(found, convert(trained, in_channels=2))
+
+
 def test_parts_of_a_converted_network_know_where_their_weights_come_from(tmp_path):
     def flat(seed):
         made = [layers.SeparableConv2D(5, 3, name="a"), layers.MaxPooling2D(), layers.Conv2D(4, 3, name="b")]
