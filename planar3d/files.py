@@ -93,11 +93,24 @@ def folder_written_beside(folder: str | Path) -> Iterator[Path]:
             with naming(folder):
                 yield made
                 if folder.exists():
-                    os.replace(folder, temporary / "before")
+                    _set_aside(folder, temporary / "before")
                 os.replace(made, folder)
         finally:  # a signal may arrive between the two
-            if not folder.exists() and (temporary / "before").exists():
+            if made.exists() and (temporary / "before").exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of which a part may be left
                 os.replace(temporary / "before", folder)
+
+
+def _set_aside(folder: Path, to: Path) -> None:
+    """Move a folder; one of a layer of a container's image, which cannot be moved, by a copy."""
+    try:
+        os.replace(folder, to)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        shutil.copytree(folder, copy := to.with_name("copy"), symlinks=True)
+        os.replace(copy, to)  # once it is whole
+        shutil.rmtree(folder)
 
 
 def make_folder(folder: Path) -> None:

@@ -4,7 +4,7 @@ import errno
 import os
 import shutil
 import unicodedata
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import h5py
@@ -197,6 +197,33 @@ def test_a_signal_that_arrives_while_a_folder_is_replaced_leaves_the_old_one(tmp
         (made / "new").touch()
         monkeypatch.setattr(os, "replace", replace_until_the_signal)
     assert [*tmp_path.rglob("*")] == [tmp_path / "a", tmp_path / "a" / "old"]
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_a_folder_of_a_container_image_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch, interrupted):
+    """Such a folder cannot be moved; exports and phantoms there could not be replaced."""
+    folder, replace, rmtree = tmp_path / "a", os.replace, shutil.rmtree
+    folder.mkdir()
+    for name in ("old", "older"):
+        (folder / name).touch()
+
+    def refuse(source, target):
+        if source == folder:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), str(source), None, str(target))
+        replace(source, target)
+
+    def stop(path, **how):
+        monkeypatch.setattr(shutil, "rmtree", rmtree)
+        (folder / "old").unlink()
+        raise SystemExit
+
+    monkeypatch.setattr(os, "replace", refuse)
+    if interrupted:
+        monkeypatch.setattr(shutil, "rmtree", stop)
+    with suppress(SystemExit), folder_written_beside(folder) as made:
+        (made / "new").touch()
+    expected = ["old", "older"] if interrupted else ["new"]
+    assert sorted(tmp_path.rglob("*")) == [folder, *(folder / name for name in expected)]
 
 
 def test_only_what_is_half_written_is_removed_and_only_there(tmp_path):
