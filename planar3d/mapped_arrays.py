@@ -17,13 +17,21 @@ _MOST_FILES = 2**16, 10240
 def map_array(path: Path) -> np.ndarray:
     """Open an array of a run folder, memory-mapped: values are read when used; the file is open as long as the array.
 
+    Where the file system does not map files, as some drivers of cloud storage, it is read at once.
+
     Raises:
         RunError: the file is missing or damaged, or too many are open.
         OSError: the system cannot open it for another reason.
     """
     _allow_many_files()
     try:
-        array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+        array: np.ndarray
+        try:
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                raise
+            array = np.load(path, allow_pickle=False)
         if array.dtype.kind not in "fiub" or not array.size:
             raise ValueError(f"it has {array.dtype} of the shape {array.shape}")
         return array

@@ -1,5 +1,7 @@
 """Arrays of a run folder, as many as there are scans."""
 
+import errno
+import mmap
 import os
 import subprocess
 import sys
@@ -20,6 +22,17 @@ def test_a_kept_array_that_was_cut_short_is_named_with_what_to_do(tmp_path, kept
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(RunError, match=r"voxels.npy is damaged .*Delete .*01A to create it again"):
         map_array(path)
+
+
+def test_an_array_is_read_where_the_file_system_maps_no_files(tmp_path, monkeypatch):
+    """As drivers of cloud storage; training ended there with “No such device”."""
+    np.save(tmp_path / "voxels.npy", np.arange(64, dtype=np.float32))
+
+    def refuse(*how, **more):
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+
+    monkeypatch.setattr(mmap, "mmap", refuse)
+    np.testing.assert_array_equal(map_array(tmp_path / "voxels.npy"), np.arange(64))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows does not limit open files")
