@@ -57,6 +57,7 @@ def _run_openvino(folder: Path, name: str, window: np.ndarray) -> np.ndarray:
     import openvino
 
     core = openvino.Core()
+    core.set_property({"ENABLE_MMAP": False})  # some file systems map no files
     # Without the hint some processors compute in bf16.
     compiled = core.compile_model(folder / f"{name}.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return compiled({"input": window})[0]
@@ -84,7 +85,8 @@ def _write_litert(network: keras.Model, folder: Path, metadata: Mapping[str, str
 def _run_litert(folder: Path, name: str, window: np.ndarray) -> np.ndarray:
     from ai_edge_litert.interpreter import Interpreter
 
-    call = Interpreter(str(folder / f"{name}.tflite"), num_threads=os.cpu_count()).get_signature_runner()
+    content = (folder / f"{name}.tflite").read_bytes()  # not its path: some file systems map no files
+    call = Interpreter(model_content=content, num_threads=os.cpu_count()).get_signature_runner()
     (output,) = call(input=window).values()
     return output
 

@@ -66,6 +66,28 @@ def test_an_exported_network_computes_what_keras_does_and_says_what_it_is(networ
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
+def test_exported_files_are_read_where_the_file_system_maps_none(network, tmp_path, monkeypatch):
+    """As drivers of cloud storage; both libraries map a file that they are given by its path."""
+    _needs("litert")
+    _needs("openvino")
+    import openvino
+    from ai_edge_litert import interpreter
+
+    class Interpreter(interpreter.Interpreter):
+        def __init__(self, model_path=None, **how):
+            assert model_path is None
+            super().__init__(**how)
+
+    class Core(openvino.Core):
+        def compile_model(self, model, *how):
+            assert not self.get_property("ENABLE_MMAP")
+            return super().compile_model(model, *how)
+
+    monkeypatch.setattr(interpreter, "Interpreter", Interpreter)
+    monkeypatch.setattr(openvino, "Core", Core)
+    assert len(export_network(network, tmp_path, ["litert", "openvino"], TINY)) == 2
+
+
 def test_the_default_is_three_formats_on_tensorflow(network, tmp_path):
     _needs("onnx")
     _needs("openvino")
