@@ -81,6 +81,8 @@ def convolution(layer: Any, place: Place, kind: str = "kernel", name: str = "") 
     if layer.padding == "valid" and taps > 1:
         ends = inside(((0, 0), (0, 0)), ((taps - 1) // 2, taps // 2))
         steps.insert(0, Step(layers.ZeroPadding3D(ends, name=f"{conv.name}_depth_pad", dtype=layer.dtype_policy)))
+        if not layer.use_bias or name:  # with a leaky ReLU behind them, TensorFlow's graphs by oneDNN get both wrong
+            steps.insert(1, Step(layers.MaxPooling3D(1, name=f"{conv.name}_depth_apart", dtype=layer.dtype_policy)))
     return steps
 
 
@@ -129,18 +131,33 @@ def transposed(layer: layers.Conv2DTranspose, place: Place) -> list[Step]:
 
 
 def padded_twice(network: keras.Model) -> set[int]:
-    """The ids of the nodes of convolutions that pad what a layer before has padded."""
+    """The ids of the nodes of convolutions whose result TensorFlow's graphs by oneDNN get wrong after a padding.
+
+    They pad what a layer before has padded, or have no bias and a leaky ReLU behind them.
+    """
     found: set[int] = set()
 
-    def visit(name: str, node: Any, padded: list[bool]) -> list[bool]:
+    def visit(name: str, node: Any, taken: list[Any]) -> list[Any]:
         layer = node.operation
-        if type(layer) is layers.Conv2D and layer.padding == "same" and max(layer.kernel_size) > 1 and any(padded):
-            found.add(id(node))
-        pads = type(layer) is layers.ZeroPadding2D or (isinstance(layer, _UNCHANGED) and any(padded))
-        return [pads] * len(node.outputs)
+        if isinstance(layer, _UNCHANGED):
+            return taken
+        if _is_leaky(layer.activation if type(layer) is layers.Activation else layer):
+            found.update(each for each in taken if type(each) is int)
+        if type(layer) is layers.Conv2D and True in taken:
+            if layer.padding == "same" and max(layer.kernel_size) > 1:
+                found.add(id(node))
+            elif not layer.use_bias:
+                if _is_leaky(layer.activation):
+                    found.add(id(node))
+                return [id(node)]  # until a leaky ReLU takes it
+        return [type(layer) is layers.ZeroPadding2D] * len(node.outputs)
 
     pass_through(network, [False] * len(network.inputs), visit)
     return found
+
+
+def _is_leaky(function: Any) -> bool:
+    return "leaky" in getattr(function, "__name__", type(function).__name__).lower()
 
 
 def _mapped(prepare: Change, place: Place, taps: int, mapping: KernelMapping, center: int | None = None) -> Change:

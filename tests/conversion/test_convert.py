@@ -195,3 +195,12 @@ def test_a_padding_before_a_convolution_that_pads_is_kept_in_graphs(mapping, bet
     eager = np.asarray(network(voxels))
     assert eager.shape == (1, 4, 9, 12, 3)
     assert_allclose(network.predict(voxels, verbose=0), eager, atol=1e-5)
+
+
+@pytest.mark.parametrize("mapping", ["planar", "average"])
+@pytest.mark.parametrize("behind", [[], [layers.Dropout(0.1), layers.LeakyReLU()], [layers.Activation("leaky_relu")]])
+def test_a_leaky_relu_behind_a_padded_convolution_is_right_in_graphs(mapping, behind):
+    conv = layers.Conv2D(4, 3, use_bias=False, activation=None if behind else "leaky_relu")
+    network = convert(network_of(layers.ZeroPadding2D(1), conv, *behind), mapping)
+    x = volume(1, 5, 8, 10, 4)
+    np.testing.assert_allclose(network.predict_on_batch(x), run(network, x), atol=1e-5)
