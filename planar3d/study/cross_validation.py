@@ -120,6 +120,7 @@ def _train(run: Run, number: int, notify: Notify, devices: str | None, claim: Cl
     if recipe.training.unit_variance:
         first = sampling.order(training, 0, recipe.training.seed)[: recipe.training.batch_size]
         inputs, _ = samples.batch(first)
+        notify("scaling initial weights to unit variance")
         scale_to_unit_variance(network, layers_named(network, recipe, "unit_variance"), inputs)
     cached = sampling.cached_features != "none"  # of an encoder that is frozen, as was checked when the run was started
     trained = trainer_of(decoder_of(network, recipe) if cached else network)
@@ -128,9 +129,8 @@ def _train(run: Run, number: int, notify: Notify, devices: str | None, claim: Cl
         assert isinstance(samples, ScanSamples)  # only these allow cached features
         samples = _with_features(run, number, encoder_of(network, recipe), scans, samples, notify)
     card = training_card(recipe, run.data, fold, number, len(run.folds))
-    card["training"] = {
-        "precision": computed_precision(recipe.training.precision)
-    }  # in which folds on other machines may differ
+    # Folds trained on other machines may differ in it.
+    card["training"] = {"precision": computed_precision(recipe.training.precision)}
     numbers = training, validation
     fit(network, trained, samples, *numbers, recipe, folder, notify, card, devices=chosen, check=claim.require)
     write_card(folder / BEST_WEIGHTS)
