@@ -14,7 +14,6 @@ from planar3d.graph.reach import reads_beyond_image, reads_beyond_slice
 
 _TRANSPOSED = (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
 _DEPTHWISE = (layers.DepthwiseConv1D, layers.DepthwiseConv2D, layers.SeparableConv1D, layers.SeparableConv2D)
-_ARITHMETIC = "arithmetic_optimization", "constant_folding"  # rewriting by Grappler that changes the last bits
 _CONVOLUTIONS = (layers.Conv1D, layers.Conv2D, layers.Conv3D, *_DEPTHWISE, *_TRANSPOSED)
 
 
@@ -60,7 +59,7 @@ def _add_in_order(tf: Any) -> None:
         return reduce(tf.add, terms) if dense else backprop._aggregate_grads(terms)
 
     pywrap_tfe.TFE_Py_RegisterVSpace(backprop._default_vspace._replace(aggregate_fn=add))
-    tf.config.optimizer.set_experimental_options({_ARITHMETIC[0]: False})
+    tf.config.optimizer.set_experimental_options({"arithmetic_optimization": False})
 
 
 def as_written(compute: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -69,13 +68,22 @@ def as_written(compute: Callable[[Any], Any]) -> Callable[[Any], Any]:
         return compute
     import tensorflow as tf
 
+    try:
+        from tensorflow.python.eager.context import FunctionCallOptions, context
+    except ImportError:  # another TensorFlow may have moved its private parts
+        return compute
+
     def computed(batch: Any) -> Any:
-        before = tf.config.optimizer.get_experimental_options()
-        tf.config.optimizer.set_experimental_options(dict.fromkeys(_ARITHMETIC, False))
+        # Those of this thread: tf.config.optimizer has those of all threads, of which others may be computing.
+        before = context().function_call_options
+        config = tf.compat.v1.ConfigProto.FromString(before.config_proto_serialized)
+        rewriting = config.graph_options.rewrite_options
+        rewriting.arithmetic_optimization = rewriting.constant_folding = rewriting.OFF
+        context().function_call_options = FunctionCallOptions(before.executor_type, config)
         try:
             return compute(batch)
         finally:
-            tf.config.optimizer.set_experimental_options({name: before.get(name, True) for name in _ARITHMETIC})
+            context().function_call_options = before
 
     return computed
 

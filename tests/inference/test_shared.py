@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from inference_networks import narrow_resunet, new_narrow_resunet, planar_resunet, small_unet, voxels
 from keras import layers
+from tensorflow.python.eager.context import context
 
 from planar3d.errors import Planar3DError
 from planar3d.graph.described import described
@@ -17,6 +20,7 @@ from planar3d.inference.predictor import predict_volume
 from planar3d.inference.shared import SharedInference, _aligned
 from planar3d.recipes import PAPER
 from planar3d.scans.preparation import CenterCrop
+from planar3d.training.backends import as_written
 
 
 class Scaled(layers.Layer):
@@ -75,6 +79,27 @@ def test_tensorflow_rewrites_no_arithmetic_that_rounds_otherwise_in_parts_of_a_n
     recipe, scan = PAPER.changed(size=32, depth=8, stride=4, channels=1), voxels(19, 32)
     windowed = predict_volume(network, scan, recipe, "windowed")
     np.testing.assert_array_equal(predict_volume(network, scan, recipe, "shared"), windowed)
+
+
+def test_options_of_tensorflow_are_the_users_after_and_in_predictions_of_several_threads() -> None:
+    set_to, together = tf.config.optimizer.get_experimental_options, Barrier(2, timeout=60)
+    before, seen = set_to(), []
+
+    def compute(leaves_first: bool) -> None:
+        together.wait()  # both are computing
+        if not leaves_first:
+            together.wait()  # the other one is done
+            seen.append(context().function_call_options.config_proto_serialized)
+            raise KeyError
+
+    with ThreadPoolExecutor() as threads:
+        first, second = (threads.submit(as_written(compute), leaves_first) for leaves_first in (True, False))
+        first.result()
+        together.wait()
+        assert isinstance(second.exception(), KeyError)
+    rewriting = tf.compat.v1.ConfigProto.FromString(seen[0]).graph_options.rewrite_options
+    assert rewriting.arithmetic_optimization == rewriting.constant_folding == rewriting.OFF
+    assert set_to() == before
 
 
 @pytest.mark.parametrize("engine", ["keras", "openvino"])
