@@ -30,7 +30,7 @@ def normalization(use: Use) -> Any:
     gamma, beta = _scale_and_offset(layer, len(mean))
     weights = {"gamma": gamma, "beta": beta, "moving_mean": mean, "moving_variance": variance}
     constants = [use.constant(part, array) for part, array in weights.items()]
-    return use.add("BatchNormalization", *use.values, *constants, epsilon=layer.epsilon)
+    return use.add("BatchNormalization", *use.values, *constants, epsilon=float(layer.epsilon))
 
 
 def group_normalization(use: Use) -> Any:
@@ -44,10 +44,10 @@ def group_normalization(use: Use) -> Any:
     gamma, beta = _scale_and_offset(layer, channels)
     if layer.groups == channels:
         ends = [use.constant("gamma", gamma), use.constant("beta", beta)]
-        return use.add("InstanceNormalization", source.value, *ends, epsilon=layer.epsilon)
+        return use.add("InstanceNormalization", source.value, *ends, epsilon=float(layer.epsilon))
     grouped = use.add("Reshape", source.value, use.constant("groups", np.array([0, layer.groups, -1])), part="grouped")
     ends = [use.constant(part, np.full(layer.groups, n, np.float32)) for part, n in (("one", 1), ("zero", 0))]
-    alone = use.add("InstanceNormalization", grouped, *ends, part="alone", epsilon=layer.epsilon)
+    alone = use.add("InstanceNormalization", grouped, *ends, part="alone", epsilon=float(layer.epsilon))
     result = use.add("Reshape", alone, use.add("Shape", source.value, part="shape"), part="joined")
     return _per_channel(use, result, gamma=gamma, beta=beta)
 
@@ -114,16 +114,16 @@ def _scale_and_offset(layer: Layer, channels: int) -> tuple[np.ndarray, np.ndarr
 
 def rescaling(use: Use) -> Any:
     """Rescaling, of all values or per channel."""
-    parts = {part: np.atleast_1d(array_of(getattr(use.layer, part))) for part in ("scale", "offset")}
-    for part, numbers in parts.items():
-        if numbers.size > numbers.shape[-1]:  # by position
-            raise use.unknown(f"{part}.shape", numbers.shape)
+    parts = {part: array_of(getattr(use.layer, part)) for part in ("scale", "offset")}
     return _per_channel(use, *use.values, **parts)
 
 
 def _per_channel(use: Use, value: Any, **parts: np.ndarray) -> Any:
     """A value times the first part plus the second, which are numbers for all channels or for each."""
+    channels = use.tensors[0].shape[-1]
     for op, (part, numbers) in zip(("Mul", "Add"), parts.items(), strict=False):
+        if numbers.size != 1 and {numbers.size, numbers.shape[-1]} != {channels}:  # by position, or of other channels
+            raise use.unknown(f"{part}.shape", numbers.shape)
         value = use.add(op, value, use.constant(part, numbers.reshape(-1, *[1] * (use.rank - 2))))
     return value
 

@@ -5,14 +5,15 @@ same in 3D as in 2D (`conversion/layer_rules.py` has the others).
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import Any
 
 from planar3d.errors import Planar3DError
 from planar3d.graph import axis_operators, operators, reach, shapes
 from planar3d.graph.description import Description, Layer, Shape
-from planar3d.graph.operators import Use, Writer
+from planar3d.graph.operators import Tensor, Use, Writer
 from planar3d.graph.reach import Reach
 
 
@@ -67,6 +68,12 @@ def written(use: Use) -> Any:
     if len({len(tensor.shape) for tensor in use.tensors}) > 1:  # where Keras inserts axes after the batch
         raise use.unknown("inputs", [tensor.shape for tensor in use.tensors])
     return write(use)
+
+
+def check_written(layer: Layer, taken: Sequence[Shape]) -> None:
+    """Raise the error of `written`, for inputs of these shapes, without writing anything."""
+    nothing = SimpleNamespace(add=lambda *_, **__: None, constant=lambda *_: None)
+    written(Use(nothing, layer.name, layer, [Tensor(None, shape) for shape in taken]))
 
 
 def _has_channels_first(layer: Layer) -> bool:
@@ -143,9 +150,7 @@ KINDS: dict[str, LayerKind] = {
         shapes.of_transposed_kernel,
     ),
     "Cropping3D": LayerKind(write=axis_operators.cropping, settings=("cropping", "data_format"), shape=shapes.cropped),
-    "CustomScaleLayer": LayerKind(
-        reach.within_slices, operators.scaled_sum, settings=("scale",), shape=shapes.broadcast
-    ),
+    "CustomScaleLayer": replace(_merging(operators.scaled_sum), settings=("scale",)),
     "Dense": LayerKind(
         reach.within_slices,
         axis_operators.dense,
@@ -186,7 +191,7 @@ KINDS: dict[str, LayerKind] = {
     "Rescaling": LayerKind(reach.of_rescaling, axis_operators.rescaling, settings=("scale", "offset")),
     "Reshape": LayerKind(write=axis_operators.reshape, settings=("target_shape",), shape=shapes.reshaped),
     "Softmax": LayerKind(reach.along_axes, axis_operators.softmax, settings=("axis",)),
-    "Subtract": _merging(operators.merge("Sub")),
+    "Subtract": _merging(operators.difference),
     "UpSampling3D": LayerKind(
         reach.of_repetition, axis_operators.upsampling, None, ("size", "data_format"), shapes.repeated
     ),

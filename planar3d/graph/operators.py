@@ -147,12 +147,17 @@ def product(use: Use) -> Any:
     return reduce(partial(use.add, "Mul"), use.values)
 
 
+def difference(use: Use) -> Any:
+    """Subtract."""
+    first, second = use.values
+    return use.add("Sub", first, second)
+
+
 def scaled_sum(use: Use) -> Any:
     """CustomScaleLayer of Inception-ResNet: the first input plus the scaled second."""
     kept, scaled = use.values
-    return use.add(
-        "Add", kept, use.add("Mul", scaled, use.constant("scale", np.float32(use.layer.scale)), part="scaled")
-    )
+    scale = use.constant("scale", np.float32(use.layer.scale))
+    return use.add("Add", kept, use.add("Mul", scaled, scale, part="scaled"))
 
 
 def rectifier(use: Use) -> Any:

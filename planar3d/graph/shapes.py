@@ -116,7 +116,8 @@ def of_statistics(layer: Layer, taken: Shape) -> dict[str, Shape]:
 
 def of_data(layer: Layer, taken: Shape) -> dict[str, Shape]:
     """The arrays of a normalization by its data's statistics."""
-    return {} if layer.input_mean is not None else {"mean": taken[-1:], "variance": taken[-1:], "count": ()}
+    per_axis = taken[-1:] if layer.axis else ()
+    return {} if layer.input_mean is not None else {"mean": per_axis, "variance": per_axis, "count": ()}
 
 
 def of_slopes(layer: Layer, taken: Shape) -> dict[str, Shape]:

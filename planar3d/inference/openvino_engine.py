@@ -4,7 +4,6 @@ import ctypes
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from planar3d.environment import bf16_instructions
 from planar3d.errors import Planar3DError
 from planar3d.graph.depth_graph import Node
 from planar3d.graph.description import Layer, greatest_of
-from planar3d.graph.layers import shape_of, written
+from planar3d.graph.layers import check_written, shape_of, written
 from planar3d.graph.operators import CHANNELS_FIRST, CHANNELS_LAST, KERNEL, Tensor, Use, activated
 from planar3d.graph.reach import Range
 from planar3d.inference.onnx_graph import End, OnnxGraph
@@ -39,9 +38,8 @@ class OpenVINOEngine:
         """Raise a `Planar3DError` that names the first unsupported layer of a plan."""
         nodes = [node for piece in (plan.shared, *plan.windows.values()) for node in piece.nodes]
         for node, layer in ((node, node.layer) for node in nodes if node.role in ("layer", "part") and node.layer):
-            taken = [Tensor(None, (1, *(size or 1 for size in source.shape))) for source in node.inputs]
             try:
-                written(Use(_NO_GRAPH, node.name, layer, taken))
+                check_written(layer, [(1, *(size or 1 for size in source.shape)) for source in node.inputs])
             except Planar3DError as error:
                 raise Planar3DError(f"{error} The OpenVINO engine does not support it; use engine='keras'.") from error
 
@@ -206,10 +204,6 @@ def _reshaped(graph: OnnxGraph, x: str, shape: Sequence[int]) -> str:
 
 def _integers(graph: OnnxGraph, values: Sequence[int]) -> str:
     return graph.constant(f"integers_{'_'.join(map(str, values))}", np.array(values, np.int64))
-
-
-# A graph without storage, to find layers that cannot be written.
-_NO_GRAPH = SimpleNamespace(add=lambda *_, **__: None, constant=lambda *_: None)
 
 
 def _apply(

@@ -21,7 +21,7 @@ import numpy as np
 from planar3d import __version__
 from planar3d.errors import ConversionError, Planar3DError, WeightsError
 from planar3d.graph.description import Description, Layer, Shape
-from planar3d.graph.layers import KINDS, kind_of, shape_of
+from planar3d.graph.layers import KINDS, check_written, kind_of, shape_of
 from planar3d.recipes import Recipe
 from planar3d.transfer.download import cached_result, keep_result
 from planar3d.transfer.metadata import DESCRIBED, read_description
@@ -139,8 +139,6 @@ def from_json(content: Any, arrays: Mapping[str, np.ndarray], window: Shape) -> 
 def _layer(said: Mapping[str, Any], arrays: Mapping[str, np.ndarray], shapes: list[Shape]) -> Layer:
     known = KINDS[said["kind"]]
     inputs = _numbers(said["inputs"], shapes)
-    if known.write is None:
-        raise ValueError(f"{said['name']} is of a kind that only Keras supports")
     settings = {name: _setting(name, said["settings"][name]) for name in known.settings}
     held = {part: arrays[name] for part, name in said.get("arrays", {}).items()}
     layer, taken = Layer(said["kind"], str(said["name"]), inputs, (), settings, held), [shapes[n] for n in inputs]
@@ -149,6 +147,7 @@ def _layer(said: Mapping[str, Any], arrays: Mapping[str, np.ndarray], shapes: li
         raise ValueError(f"{layer.name} would give {shape}")
     if (found := {part: array.shape for part, array in held.items()}) != needed:
         raise ValueError(f"{layer.name} has arrays of the shapes {found}, but needs {needed}")
+    check_written(layer, taken)
     return replace(layer, shape=shape)
 
 

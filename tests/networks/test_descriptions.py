@@ -138,6 +138,62 @@ def test_what_no_network_has_is_refused(place, value):
         from_json(_said(place, value), ARRAYS, WINDOW)
 
 
+def _alone(kind, settings, arrays, inputs=(0,)):
+    layer = {"kind": kind, "name": "x", "inputs": list(inputs), "settings": settings}
+    named = {part: f"x/{part}" for part in arrays}
+    said = {"version": 1, "name": "small", "input": WINDOW, "layers": [layer | {"arrays": named}], "outputs": [1]}
+    return said, {f"x/{part}": np.ones(shape, np.float32) for part, shape in arrays.items()}
+
+
+CENTERED = {"axis": [-1], "epsilon": 0.001, "scale": False, "center": False}
+LAYERED = CENTERED | {"rms_scaling": False}
+GIVEN = {"axis": [-1], "invert": False, "input_mean": [0.5, 0.5], "input_variance": [1.0, 1.0]}
+DENSE = {"units": 3, "use_bias": False, "activation": "relu"}
+STATISTICS = dict.fromkeys(("moving_mean", "moving_variance"), (2,))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        ("LayerScale", {}, {"gamma": (2,)}),
+        ("CustomScaleLayer", {"scale": 0.5}, {}, (0, 0)),
+        ("Dense", DENSE, {"kernel": (2, 3)}),
+        ("LayerNormalization", LAYERED, {}),
+        ("Normalization", GIVEN, {}),
+        ("Normalization", GIVEN | {"axis": [], "input_mean": None}, {"mean": (), "variance": (), "count": ()}),
+        ("PReLU", {"shared_axes": [1, 2, 3]}, {"alpha": (1, 1, 1, 2)}),
+        ("Rescaling", {"scale": 0.5, "offset": [1, 2]}, {}),
+    ],
+)
+def test_a_description_of_layers_per_channel_is_read(layer):
+    assert from_json(*_alone(*layer), WINDOW)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        ("LayerScale", {}, {}),
+        ("LayerScale", {}, {"gamma": (2,), "more": (2,)}),
+        ("CustomScaleLayer", {"scale": 0.5}, {}, (0,)),
+        ("CustomScaleLayer", {"scale": 0.5}, {}, (0, 0, 0)),
+        ("CustomScaleLayer", {"scale": "large"}, {}, (0, 0)),
+        ("Subtract", {}, {}, (0, 0, 0)),
+        ("ops.Subtract", {}, {}, (0,)),
+        ("Dense", DENSE | {"activation": ["relu"]}, {"kernel": (2, 3)}),
+        *(("BatchNormalization", CENTERED | {"axis": -1, "epsilon": e}, STATISTICS) for e in ("small", None)),
+        ("GroupNormalization", CENTERED | {"axis": -1, "groups": 2, "epsilon": "small"}, {}),
+        *(("LayerNormalization", LAYERED | {part: value}, {}) for part, value in (("axis", -1), ("epsilon", "small"))),
+        *(("Normalization", GIVEN | {"input_mean": value}, {}) for value in ("large", [1, 2, 3], [[1], [2]], [[1], 2])),
+        ("Normalization", GIVEN | {"axis": 4}, {}),
+        ("PReLU", {"shared_axes": [1]}, {"alpha": (1, 8, 8, 2)}),
+        *(("Rescaling", {"scale": value, "offset": 0}, {}) for value in ("large", [1, 2, 3], [[1, 2], [3]], [])),
+    ],
+)
+def test_settings_that_cannot_be_written_are_refused_when_the_description_is_read(layer):
+    with pytest.raises(WeightsError, match="cannot be used"):
+        from_json(*_alone(*layer), WINDOW)
+
+
 def test_an_array_that_no_layer_uses_and_too_many_values_are_refused():
     with pytest.raises(WeightsError, match=r"differ in the arrays \['more/kernel'\]"):
         from_json(SAID, ARRAYS | {"more/kernel": np.zeros(3)}, WINDOW)
