@@ -132,7 +132,7 @@ def layer_costs(network: keras.Model, input_shape: tuple[int, ...] | None = None
         parameters = sum(size for key, size in arrays.items() if key not in seen)
         seen |= arrays.keys()
         count = kind_of(layer).macs
-        if count is None and any(len(array.shape) > 1 for array in layer.arrays.values()):
+        if layer.kind not in KINDS and any(len(array.shape) > 1 for array in layer.arrays.values()):
             raise ValueError(f"{layer.name} is a {layer.kind}, and its operations cannot be counted.")
         macs = count(layer, taken[layer.inputs[0]], layer.shape) if count else 0
         costs.append(LayerCost(layer.name, layer.shape, parameters, macs))

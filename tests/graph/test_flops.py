@@ -91,6 +91,12 @@ def test_a_network_of_any_size_is_counted_for_the_size_that_is_given():
         layer_costs(network)
 
 
+@pytest.mark.parametrize("layer", [layers.PReLU(), layers.LayerNormalization([1, 2, 3]), layers.Normalization((1, 3))])
+def test_slopes_and_normalizations_by_position_are_no_kernels(layer):
+    (cost,) = layer_costs(_alone(layer, (6, 8, 3)))
+    assert (cost.macs, cost.parameters) == (0, layer.count_params())
+
+
 def test_a_layer_of_an_unknown_kind_is_refused_rather_than_left_out():
     with pytest.raises(ValueError, match="is a LSTM"):
         layer_costs(_alone(layers.LSTM(3, name="memory"), (5, 2)))
