@@ -1,7 +1,7 @@
 """A Keras network's graph as a description, for plans and other runtimes, and its operations counted by layer."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -51,20 +51,16 @@ def _is_plain(node: Any) -> bool:
 def _of_a_number(node: Any, layer: Layer) -> Layer | None:
     """A sum or product of a tensor and a number, as rescaling; None for other uses."""
     args, kwargs = arguments_with(node, [None] * len(node.input_tensors))
-    numbers = [value for value in args if isinstance(value, (int, float))]
-    rescalings = _RESCALINGS.get(layer.kind)
-    if kwargs or len(args) != 2 or len(numbers) != 1 or not rescalings or args.count(None) != 1:
+    numbers = [value for value in args if isinstance(value, int | float)]
+    if kwargs or len(args) != 2 or len(numbers) != 1 or args.count(None) != 1:
         return None
-    scale, offset = rescalings[args[0] is not None](float(numbers[0]))
+    c = float(numbers[0])
+    difference = (1.0, -c) if args[0] is None else (-1.0, c)
+    rescalings = {"ops.Add": (1.0, c), "ops.Multiply": (c, 0.0), "ops.Subtract": difference}
+    if layer.kind not in rescalings:
+        return None
+    scale, offset = rescalings[layer.kind]
     return replace(layer, kind="Rescaling", settings={"scale": scale, "offset": offset})
-
-
-# Scale and offset by an operation's number, behind the tensor or before it.
-_RESCALINGS: dict[str, tuple[Callable[[float], tuple[float, float]], ...]] = {
-    "ops.Add": (lambda c: (1.0, c),) * 2,
-    "ops.Multiply": (lambda c: (c, 0.0),) * 2,
-    "ops.Subtract": (lambda c: (1.0, -c), lambda c: (-1.0, c)),
-}
 
 
 def layer_of(operation: Any, name: str = "", inputs: tuple[int, ...] = (), shape: Shape = ()) -> Layer:
