@@ -71,9 +71,9 @@ def written(use: Use) -> Any:
 
 
 def check_written(layer: Layer, taken: Sequence[Shape]) -> None:
-    """Raise the error of `written`, for inputs of these shapes, without writing anything."""
+    """Raise the error of `written`, for inputs of these shapes, of any unknown sizes, without writing anything."""
     nothing = SimpleNamespace(add=lambda *_, **__: None, constant=lambda *_: None)
-    written(Use(nothing, layer.name, layer, [Tensor(None, shape) for shape in taken]))
+    written(Use(nothing, layer.name, layer, [Tensor(None, tuple(n or 1 for n in shape)) for shape in taken]))
 
 
 def _has_channels_first(layer: Layer) -> bool:

@@ -39,7 +39,7 @@ class OpenVINOEngine:
         nodes = [node for piece in (plan.shared, *plan.windows.values()) for node in piece.nodes]
         for node, layer in ((node, node.layer) for node in nodes if node.role in ("layer", "part") and node.layer):
             try:
-                check_written(layer, [(1, *(size or 1 for size in source.shape)) for source in node.inputs])
+                check_written(layer, [(1, *source.shape) for source in node.inputs])
             except Planar3DError as error:
                 raise Planar3DError(f"{error} The OpenVINO engine does not support it; use engine='keras'.") from error
 

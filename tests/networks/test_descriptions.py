@@ -169,6 +169,12 @@ def test_a_description_of_layers_per_channel_is_read(layer):
     assert from_json(*_alone(*layer), WINDOW)
 
 
+def test_rows_and_columns_may_differ_between_scans():
+    strided = SLIDING | {"strides": [1, 2, 2], "groups": 1, "filters": 3, "use_bias": False}
+    said, arrays = _alone("Conv3D", strided, {"kernel": (1, 3, 3, 2, 3)})
+    assert from_json(said, arrays, (4, None, None, 2)).output_shapes == [(None, 4, None, None, 3)]
+
+
 @pytest.mark.parametrize(
     "layer",
     [
