@@ -172,10 +172,10 @@ class TestOpenVINO:
 
     def test_a_layer_it_does_not_know_is_named_and_auto_takes_keras(self) -> None:
         inputs = keras.Input((16, 32, 32, 3))
-        x = keras.layers.LayerNormalization()(keras.layers.Conv3D(4, (1, 3, 3), padding="same", name="first")(inputs))
+        x = keras.layers.UnitNormalization()(keras.layers.Conv3D(4, (1, 3, 3), padding="same", name="first")(inputs))
         x = keras.layers.Conv3D(1, 3, padding="same", activation="sigmoid")(x)
         network, scan = keras.Model(inputs, x), voxels(32, 32)
-        with pytest.raises(Planar3DError, match=r"layer_normalization.* is of type LayerNormalization.*engine='keras'"):
+        with pytest.raises(Planar3DError, match=r"unit_normalization.* is of type UnitNormalization.*engine='keras'"):
             predict_volume(network, scan, RECIPE, engine="openvino")
         predict = predictor(network, RECIPE)
         assert "Keras" in predict.description

@@ -235,8 +235,8 @@ class TestOpenVINO:
 
     def test_a_layer_it_does_not_know_is_named(self):
         x = keras.Input((*TILE, 1))
-        network = keras.Model(x, keras.layers.LayerNormalization(name="strange")(x))
-        said = "strange is of type LayerNormalization, .*supported are: (?!.*(LayerNormalization|Conv2D)).*Conv3D"
+        network = keras.Model(x, keras.layers.UnitNormalization(name="strange")(x))
+        said = "strange is of type UnitNormalization, .*supported are: (?!.*(UnitNormalization|Conv2D)).*Conv3D"
         with pytest.raises(Planar3DError, match=said):
             _tiled(network, AVERAGED, engine="openvino")
 
