@@ -11,6 +11,7 @@ from keras import layers, ops
 from planar3d.errors import Planar3DError
 from planar3d.graph.depth_graph import Node
 from planar3d.graph.keras_graph import applied, arguments_with, pass_through
+from planar3d.graph.layers import KINDS
 from planar3d.graph.reach import Range
 from planar3d.inference.plan import Piece, StretchShape
 from planar3d.inference.shared import ALIGNMENT
@@ -142,9 +143,10 @@ def _dilates_exactly(kernel: tuple[int, ...], rates: tuple[int, ...], planes: tu
 def _compute(piece: Piece, uses: Mapping[UseKey, Any], given: Sequence[Any]) -> list[Any]:
     """The outputs of a piece for its inputs."""
     tensors = dict(zip(piece.inputs, given, strict=True))
+    uncut: dict[Node, tuple[Any, int]] = {}  # convolutions before they are cropped, and their first entries
     for node, wanted in piece.nodes.items():
         use = uses.get((node.layer.name, node.layer.inputs)) if node.layer else None
-        tensors[node, wanted] = _apply(node, use, wanted, tensors, piece)
+        tensors[node, wanted] = _apply(node, use, wanted, tensors, piece, uncut)
     return [_take(node, None, tensors, piece) for node in piece.outputs]
 
 
@@ -165,7 +167,14 @@ class _Part(layers.Layer):
         return ops.add(y, ops.reshape(layer.bias, (1, 1, 1, 1, layer.filters))) if node.biased else y
 
 
-def _apply(node: Node, use: Any, wanted: Range, tensors: dict[tuple[Node, Range], Any], piece: Piece) -> Any:
+def _apply(
+    node: Node,
+    use: Any,
+    wanted: Range,
+    tensors: dict[tuple[Node, Range], Any],
+    piece: Piece,
+    uncut: dict[Node, tuple[Any, int]],
+) -> Any:
     """The entries of a node that the piece needs, by the network's operation, which parts of one do not have."""
     length = node.inputs[0].length
     taken = [_take(source, node.reach.needs(*wanted, source.length), tensors, piece) for source in node.inputs]
@@ -175,6 +184,11 @@ def _apply(node: Node, use: Any, wanted: Range, tensors: dict[tuple[Node, Range]
     if node.role == "sum":
         total = functools.reduce(ops.add, taken)
         return total if use.operation.activation is None else use.operation.activation(total)
+    if node.inputs[0] in uncut and _stays_joined(node):
+        x, first = uncut[node.inputs[0]]
+        y = applied(use.operation, x)
+        uncut[node] = y, first
+        return _cut(y, (first, first + y.shape[1]), wanted)
     if node.role == "part":
         y = _Part(node, use.operation)(taken[0])
     elif use is None or node.kind == "Concatenate":  # of more than the layer's inputs, if it joins another's
@@ -187,7 +201,20 @@ def _apply(node: Node, use: Any, wanted: Range, tensors: dict[tuple[Node, Range]
     # A layer pads its stretch like a window. Entries that see those zeros are cropped: this costs a few more slices,
     # and avoids a copy of the largest tensors in TensorFlow for padding along depth only.
     first = wanted[0] if node.reach.stride > 1 else node.reach.needs(*wanted, length)[0] * node.reach.up
+    if node.kind == "Conv3D":
+        uncut[node] = y, first
     return _cut(y, (first, first + y.shape[1]), wanted)
+
+
+def _stays_joined(node: Node) -> bool:
+    """Whether nothing may come between a layer and the convolution before it.
+
+    Grappler fuses an ELU with a convolution, also across layers that do nothing in a prediction, and a fused ELU has
+    other bits.
+    """
+    if node.kind == "Activation":
+        return node.layer.activation in ("elu", "linear")  # type: ignore[union-attr]
+    return node.kind == "ELU" or KINDS.get(node.kind) is KINDS["Identity"]
 
 
 def _take(node: Node, wanted: Range | None, tensors: dict[tuple[Node, Range], Any], piece: Piece) -> Any:

@@ -60,7 +60,13 @@ def test_layers_are_used_with_the_arguments_that_the_network_gives_them(use) -> 
     np.testing.assert_allclose(predict_volume(network, scan, recipe, "shared"), windowed, atol=1e-6)
 
 
-@pytest.mark.parametrize("last", ["a sum of three", "a dilated ELU", "an ELU after a dilated convolution"])
+@pytest.mark.parametrize(
+    "last",
+    [
+        *("a sum of three", "a dilated ELU", "an ELU after a dilated convolution", "an ELU after a convolution"),
+        "an ELU after dropout",
+    ],
+)
 def test_tensorflow_rewrites_no_arithmetic_that_rounds_otherwise_in_parts_of_a_network(last: str) -> None:
     keras.utils.set_random_seed(0)
     window = keras.Input((8, 32, 32, 1))
@@ -73,8 +79,12 @@ def test_tensorflow_rewrites_no_arithmetic_that_rounds_otherwise_in_parts_of_a_n
         x = layers.Add()([convolved((2, 3, 3)), convolved((1, 1, 1)), convolved((3, 1, 1), activation="relu")])
     elif last == "a dilated ELU":
         x = convolved((2, 3, 3), dilation_rate=(1, 2, 2), activation="elu")
-    else:
+    elif last == "an ELU after a dilated convolution":
         x = layers.ELU()(convolved((2, 3, 3), dilation_rate=(1, 2, 2)))
+    elif last == "an ELU after a convolution":
+        x = layers.Activation("elu")(convolved((2, 3, 3)))
+    else:
+        x = layers.ELU()(layers.Dropout(0.5)(convolved((2, 3, 3))))
     network = keras.Model(window, layers.Conv3D(1, (2, 1, 1), padding="same", activation="sigmoid")(x))
     recipe, scan = PAPER.changed(size=32, depth=8, stride=4, channels=1), voxels(19, 32)
     windowed = predict_volume(network, scan, recipe, "windowed")
