@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from planar3d.conversion.choices import MappingChoice, mappings_of
-from planar3d.conversion.convolutions import RULES as CONVOLUTIONS, padded_twice
+from planar3d.conversion.convolutions import RULES as CONVOLUTIONS, misread_after_padding
 from planar3d.conversion.graph_walk import Counterparts, GraphWalk, input_in_3d
 from planar3d.conversion.place import DepthAxis
 from planar3d.conversion.resolution import depth_factors, uses_in
@@ -115,7 +115,7 @@ def convert(
         reduced=reduced,
         counterparts=counterparts,
         shared={used for used, count in times.items() if count > 1},
-        padded_twice=padded_twice(network),
+        misread_after_padding=misread_after_padding(network),
     )
     if input_tensor is None:
         inputs = [

@@ -130,7 +130,7 @@ def transposed(layer: layers.Conv2DTranspose, place: Place) -> list[Step]:
     return steps
 
 
-def padded_twice(network: keras.Model) -> set[int]:
+def misread_after_padding(network: keras.Model) -> set[int]:
     """The ids of the nodes of convolutions whose result TensorFlow's graphs by oneDNN get wrong after a padding.
 
     They pad what a layer before has padded, or have no bias and a leaky ReLU behind them.

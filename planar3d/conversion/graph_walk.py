@@ -34,7 +34,7 @@ class GraphWalk:
     reduced: Container[int]
     counterparts: Counterparts
     shared: Container[int]  # ids of the layers used in several places
-    padded_twice: Container[int]  # ids of nodes
+    misread_after_padding: Container[int]  # ids of nodes
     # The 3D steps of a 2D layer or nested network, by its id; for a layer without weights they may differ between
     # places.
     made: defaultdict[int, list[list[Step]]] = field(default_factory=lambda: defaultdict(list))
@@ -201,8 +201,8 @@ class GraphWalk:
             self.rows.append(TransferredLayer.of(source, step, prefix))
 
     def _part_paddings(self, node: Any, known: dict[int, Any], names: set[str]) -> None:
-        """Put a layer between a padding and a convolution that pads: TensorFlow's graphs by oneDNN lose the second."""
-        if id(node) in self.padded_twice:
+        """Put a layer between a padding and a convolution that TensorFlow's graphs by oneDNN would merge wrongly."""
+        if id(node) in self.misread_after_padding:
             operation, (flat,) = node.operation, node.input_tensors
             step = Step(keras.layers.MaxPooling3D(1, name=f"{operation.name}_apart", dtype=operation.dtype_policy))
             self._insert(step, flat, known, names)
