@@ -287,7 +287,7 @@ def another():
         (another, "has another network: .*trained with .--recipe, or --set decoder_filters"),
         (
             lambda: recipe_network(RECIPE.changed(bridge_filters=6)),
-            "conv51/kernel .* 6 output channels .*--set for .*bridge_filters",
+            "conv51/kernel .*build it with 6 output channels .*--set for .*bridge_filters",
         ),
         (lambda: recipe_network(RECIPE.changed(decoder_filters=(4, 5))), "trans7/kernel .*build it with 5"),
         (lambda: recipe_network(RECIPE.changed(channels=2)), "block1_conv1/kernel .*build it with 2 input channels"),
