@@ -14,11 +14,11 @@ from nibabel.freesurfer.mghformat import MGHHeader
 from planar3d.errors import ScanError, untrusted
 from planar3d.scans.formats import PAIR_BYTES
 from planar3d.scans.nifti import DEFLATE_LIMIT, start_of, unzipped
-from planar3d.scans.nifti_header import MAXIMUM_VOXELS, header_with
+from planar3d.scans.nifti_header import MAXIMUM_VOXELS, header_with, mend_shape, mended
 
 _MGH_BYTES = 284  # of the header, which FreeSurfer calls version 1
 _MGH_VERSION = b"\0\0\0\x01"
-_TRAILING = 2**20  # bytes of FreeSurfer's notes after the voxels
+_TRAILING = 2**20  # bytes of FreeSurfer's notes after the voxels, and of extensions after a header
 _PAIR = re.compile(r"(.*\.)(?:hdr|img)((?:\.gz)?)", re.IGNORECASE)
 ADVICE = "Copy it again, or convert it to NIfTI."
 
@@ -50,7 +50,7 @@ def read_mgh(path: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]:
     """Read a FreeSurfer volume; see `read_pair`."""
     with untrusted(path, ADVICE):
         header = MGHHeader(start_of(path)[:_MGH_BYTES], check=False)
-        content = _unpacked(path, _MGH_BYTES + _size(path, header, needed) + _TRAILING)
+        content = _unpacked(path, _MGH_BYTES + _size(path, header, needed))
         image = nib.MGHImage.from_bytes(content)
         placed = int(np.frombuffer(content, ">i2", 1, 28)[0]) == 1  # goodRASFlag, which nibabel sets itself
         return _read(image, placed)
@@ -64,11 +64,13 @@ def read_pair(path: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]:
     """
     with untrusted(path, ADVICE):
         about, voxels = pair_files(path)
-        start = _unpacked(about, PAIR_BYTES + _TRAILING)
+        start = _unpacked(about, PAIR_BYTES)
         kind = nib.Nifti1Pair if start[344:347] == b"ni1" else nib.AnalyzeImage
-        header = kind.header_class(start[:PAIR_BYTES], check=False)
-        content = _unpacked(voxels, _size(path, header, needed) + int(abs(header["vox_offset"])) + _TRAILING)
-        files = {"header": start, "image": content}
+        order = "<" if start[:4] == PAIR_BYTES.to_bytes(4, "little") else ">"
+        header = kind.header_class(start[:PAIR_BYTES], order, check=False)
+        (mended if kind is nib.Nifti1Pair else mend_shape)(about, header)
+        content = _unpacked(voxels, _size(path, header, needed) + int(abs(header["vox_offset"])))
+        files = {"header": header.binaryblock + start[PAIR_BYTES:], "image": content}
         image = kind.from_file_map({name: FileHolder(fileobj=io.BytesIO(data)) for name, data in files.items()})
         placed = kind is nib.Nifti1Pair and bool(image.header["sform_code"] or image.header["qform_code"])
         return _read(image, placed)
@@ -97,12 +99,15 @@ def _read(image: Any, placed: bool) -> tuple[nib.Nifti1Header, np.ndarray]:
 
 
 def _unpacked(path: Path, size: int) -> bytes:
-    """The bytes of a file, unzipped to its end, where gzip compares its checksum; an error if they are more."""
+    """The bytes of a file, unzipped to its end, where gzip compares its checksum; an error if not so many."""
+    most = size + _TRAILING
     possible = path.stat().st_size * DEFLATE_LIMIT  # Python allocates all requested bytes
     with path.open("rb") as file:
-        content = unzipped(file)[0].read(min(size + 1, possible))
-    if len(content) > size:
-        raise ValueError(f"it has more bytes than the {size:,} that its header declares")
+        content = unzipped(file)[0].read(min(most + 1, possible))
+    if len(content) < size:
+        raise ValueError(f"it breaks off after {len(content):,} of {size:,} bytes")
+    if len(content) > most:
+        raise ValueError(f"it has more bytes than the {most:,} that its header declares")
     return content
 
 

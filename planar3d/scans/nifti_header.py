@@ -1,5 +1,6 @@
 """The header of a NIfTI file: repaired where all readers agree on its meaning, else refused."""
 
+import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ _LARGEST_CODE = 100  # of a header extension; 46 is the largest that is register
 
 # nibabel's headers of single files: their length in bytes, and offset and value of their magic.
 _KINDS = ((nib.Nifti1Header, 344, b"n+1"), (nib.Nifti2Header, 4, b"n+2"))
+_SILENT = logging.Logger("nibabel", logging.CRITICAL)  # its remarks on SPM are not for users
 _LAST_CODE = 5  # of sform and qform in the standard
 
 
@@ -38,7 +40,7 @@ def read_header(path: Path, start: bytes) -> nib.Nifti1Header | None:
         for order in "<>":
             begins = start[:4] == np.array(size, f"{order}i4").tobytes() and start[place : place + 3] == magic
             if begins and len(start) >= size:
-                return _mended(path, kind(start[:size], order, check=False))
+                return mended(path, kind(start[:size], order, check=False))
     return None
 
 
@@ -61,8 +63,9 @@ def read_extensions(path: Path, header: nib.Nifti1Header, content: bytes) -> Non
     header.extensions.extend(found)
 
 
-def _mended(path: Path, header: nib.Nifti1Header) -> nib.Nifti1Header:
-    _mend_shape(path, header)
+def mended(path: Path, header: nib.Nifti1Header) -> nib.Nifti1Header:
+    """A header with the repairs of `read_header`; voxels in a file of their own begin at its first byte by default."""
+    mend_shape(path, header)
     _mend_offset(path, header)
     _mend_affine(path, header)
     try:
@@ -70,14 +73,15 @@ def _mended(path: Path, header: nib.Nifti1Header) -> nib.Nifti1Header:
         if header["sform_code"]:
             known = np.isfinite(lengths) & (lengths > 0)
             header["pixdim"][1:4] = lengths = np.where(known, lengths, voxel_sizes(header.get_sform()))
-        header.check_fix()
+        header.check_fix(_SILENT)
         header["pixdim"][1:4] = lengths  # nibabel replaces 0 by 1 mm, which was not measured
     except HeaderDataError as error:
         raise ScanError(f"{path} has a damaged header ({error}). Convert the original data again.") from None
     return header
 
 
-def _mend_shape(path: Path, header: nib.Nifti1Header) -> None:
+def mend_shape(path: Path, header: nib.analyze.AnalyzeHeader) -> None:
+    """Repair the shape as in `read_header`, also of an Analyze 7.5 header; a `ScanError` if no scan has it."""
     count = int(header["dim"][0])
     if not 1 <= count <= 7:
         raise ScanError(f"{path} declares {count} dimensions; a scan has 3. Its header is damaged; convert it again.")
@@ -100,12 +104,14 @@ def _mend_shape(path: Path, header: nib.Nifti1Header) -> None:
 
 
 def _mend_offset(path: Path, header: nib.Nifti1Header) -> None:
-    first, found = header.single_vox_offset, float(header["vox_offset"])
+    first = header.single_vox_offset if header.is_single else header.pair_vox_offset
+    found = float(header["vox_offset"])
     if found == 0:  # "the default" of nibabel and others, with the voxels directly after the header
         header["vox_offset"] = first
     elif not (first <= found <= _MAXIMUM_OFFSET and found.is_integer()):
         raise ScanError(
-            f"{path} has the vox_offset {found:.9g}; 0 or {first} to {_MAXIMUM_OFFSET:,} is expected. Convert it again."
+            f"{path} has the vox_offset {found:.9g}; {'0 or ' * (first > 0)}{first} to {_MAXIMUM_OFFSET:,} is "
+            "expected. Convert it again."
         )
 
 

@@ -51,8 +51,9 @@ def test_an_offset_of_0_is_that_behind_the_header(read, kind, order, slope, zipp
 
 @pytest.mark.parametrize("gap", [0, 1, 8, 16, 1000])
 @pytest.mark.parametrize("kind", KINDS)
-def test_voxels_may_begin_anywhere_behind_the_header(read, kind, gap):
+def test_voxels_may_begin_anywhere_behind_the_header(read, kind, gap, capfd):
     np.testing.assert_array_equal(read(_content(kind, between=bytes(4 + gap))).voxels, VOXELS)
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("offset", [1, 348, 351, -16, 352.5, np.nan, np.inf, 1e9, 2.0**90])
