@@ -123,9 +123,13 @@ def describe(found: _Format, path: Path, zipped: bool = False) -> str:
     if "{file}" in found.advice and found.endings and _ending(path) not in found.endings:
         renamed = Path(f"{stem}{'.mgz' if zipped and found is _MGH else found.endings[0]}")
         first = f"Rename it to {renamed.name}. "
-    nifti = f"{stem}.nii.gz" if path.name != f"{stem.name}.nii.gz" else f"{stem}_converted.nii.gz"
-    places = {"file": renamed, "folder": path.parent, "name": path.name, "nifti": nifti}
-    places |= {"nii": f"{stem}.nii", "head": f"{stem}.HEAD", "par": f"{stem}.PAR"}
+    # The file itself must not be written to; to some systems, other capitals are the same name.
+    nii, nifti = (
+        f"{stem}{'_converted' * (path.name.lower() == f'{stem.name}{ending}'.lower())}{ending}"
+        for ending in (".nii", ".nii.gz")
+    )
+    places = {"file": renamed, "folder": path.parent, "name": path.name, "nifti": nifti, "nii": nii}
+    places |= {"head": f"{stem}.HEAD", "par": f"{stem}.PAR"}
     quoted = {name: shlex.quote(str(place)) for name, place in places.items()}
     return f"is not a NIfTI file: it is {found.what}. {first}{found.advice.format_map(quoted)}"
 

@@ -136,6 +136,9 @@ def test_minc_is_converted_as_advised(tmp_path, version):
         (lzma.compress, "xz", "a.nii.xz"),
         (bz2.compress, "bunzip2", "a.nii.gz"),
         (lambda content: gzip.compress(gzip.compress(content)), "gunzip", "a.nii.gz"),
+        (lambda content: gzip.compress(gzip.compress(content)), "gunzip", "a.nii"),
+        (bz2.compress, "bunzip2", "a.nii"),
+        (lzma.compress, "xz", "a.NII"),
     ],
 )
 def test_what_is_packed_otherwise_is_unpacked_as_advised(tmp_path, pack, tool, name):
