@@ -68,7 +68,10 @@ def read_pair(path: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]:
         kind = nib.Nifti1Pair if start[344:347] == b"ni1" else nib.AnalyzeImage
         order = "<" if start[:4] == PAIR_BYTES.to_bytes(4, "little") else ">"
         header = kind.header_class(start[:PAIR_BYTES], order, check=False)
-        (mended if kind is nib.Nifti1Pair else mend_shape)(about, header)
+        if isinstance(header, nib.Nifti1Header):
+            mended(about, header)
+        else:
+            mend_shape(about, header)
         content = _unpacked(voxels, _size(path, header, needed) + int(abs(header["vox_offset"])))
         files = {"header": header.binaryblock + start[PAIR_BYTES:], "image": content}
         image = kind.from_file_map({name: FileHolder(fileobj=io.BytesIO(data)) for name, data in files.items()})
