@@ -335,6 +335,26 @@ def test_a_demonstration_into_a_file_is_refused_before_a_phantom_is_written(run,
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+def test_a_value_that_needs_no_tensorflow_is_refused_before_its_import(tmp_path):
+    """It takes seconds."""
+    out = ["--out", str(tmp_path / "out")]
+    commands = [
+        ["export", "--model", "ms-flair-open", "--format", "onxn"],
+        ["weights", "--format", "hdf"],
+        ["info", "--model", "a.weights.h5", "--network", "vgg16"],
+        ["train", "--data", str(tmp_path), "--set", "epoch=3", *out],
+        ["crossval", "--data", str(tmp_path / "missing"), *out],
+        ["reproduce", "--demo", "--precision", "float8", *out],
+    ]
+    script = (
+        "import json, sys\nfrom typer.testing import CliRunner\nfrom planar3d.cli import app\n"
+        "for words in json.loads(sys.argv[1]):\n"
+        "    done = CliRunner().invoke(app, words)\n"
+        "    assert done.exit_code and 'tensorflow' not in sys.modules, (words, done.exception)\n"
+    )
+    subprocess.run([sys.executable, "-c", script, json.dumps(commands)], check=True)
+
+
 @pytest.mark.parametrize(
     ("words", "named"),
     [

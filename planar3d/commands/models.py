@@ -37,10 +37,7 @@ def info(
     card: Annotated[bool, Option("--card", help="Print only the weights file's model card.")] = False,
 ) -> None:
     """Show a network layer by layer, with shapes, parameters, multiply-accumulates and the work for a whole scan."""
-    from planar3d.graph.described import described
-    from planar3d.inference.plan import describe_work
     from planar3d.networks.model_card import card_markdown, summarize_card
-    from planar3d.networks.summary import named_network, recipe_with, summarize_network
 
     if model is not None and network is not None:
         raise BadParameter("give either --model (a weights file) or --network, not both.")
@@ -49,6 +46,10 @@ def info(
             raise BadParameter("--card prints the card of a weights file; name it with --model.")
         show(card_markdown(model))
         return
+    from planar3d.graph.described import described  # imports TensorFlow, like the following
+    from planar3d.inference.plan import describe_work
+    from planar3d.networks.summary import named_network, recipe_with, summarize_network
+
     if model is not None:
         opened = open_model(model, recipe, settings, size=size, depth=depth)
         shown, chosen, summary = opened.network(), opened.recipe, summarize_card(opened.card)
@@ -76,8 +77,13 @@ def export(
     depth: Depth = None,
 ) -> None:
     """Export a trained network to other runtimes; each exported file is run and compared with Keras."""
-    from planar3d.inference.export import export_network
+    from planar3d.inference.export_formats import FORMATS
+    from planar3d.sections import check_choice
 
-    opened = open_model(model, recipe, settings, size=size, depth=depth)
     chosen = None if formats is None else [name.strip() for name in formats.split(",")]
+    for name in chosen or ():
+        check_choice("format", name, FORMATS)
+    opened = open_model(model, recipe, settings, size=size, depth=depth)
+    from planar3d.inference.export import export_network  # imports TensorFlow
+
     export_network(opened.network(), out, chosen, opened.recipe, notify=lambda e: say(str(e)))

@@ -10,8 +10,6 @@ from planar3d.evaluation.canvas import canvas, default_style, save
 from planar3d.extras import check_study_extra
 from planar3d.files import written_beside
 from planar3d.locks import locked
-from planar3d.networks.encoder_weights import VGG16_SOURCE, fill_encoder
-from planar3d.networks.vgg16 import PlanarVGG16
 from planar3d.progress import Notify, tell
 from planar3d.sections import check_choice
 from planar3d.transfer.keras2_layout import write_legacy_h5
@@ -43,6 +41,10 @@ def write_planar_weights(
     """
     check_study_extra()
     check_choice("format", format, FILE_NAMES, WeightsError)
+    # Importing TensorFlow takes seconds.
+    from planar3d.networks.encoder_weights import VGG16_SOURCE, fill_encoder
+    from planar3d.networks.vgg16 import PlanarVGG16
+
     origin = VGG16_SOURCE.origin(source)
     if source != "imagenet" and any(array.ndim == 5 for array in read_arrays(source).values()):
         raise WeightsError(f"{source} has planar kernels already; name a file of 2D kernels.")

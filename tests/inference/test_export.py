@@ -15,8 +15,9 @@ from planar3d.graph.described import described
 from planar3d.graph.keras_graph import CustomScaleLayer, LayerScale
 from planar3d.graph.layers import KINDS, kind_of, shape_of
 from planar3d.inference.export import export_network
-from planar3d.inference.export_formats import FORMATS, Format, slicewise
+from planar3d.inference.export_formats import FORMATS, Format
 from planar3d.inference.prepared_scan import prepare
+from planar3d.inference.slicewise import slicewise
 from planar3d.networks.planar_resunet import PlanarResUNet
 from planar3d.networks.weights_file import save_weights
 from planar3d.recipes import MODERN, PAPER, RECIPES, RELEASED

@@ -18,7 +18,7 @@ from flat_networks import assert_same
 
 from planar3d.commands.options import open_model
 from planar3d.errors import WeightsError
-from planar3d.inference.export_formats import slicewise
+from planar3d.inference.slicewise import slicewise
 from planar3d.networks.model_card import card_markdown, training_card, write_card
 from planar3d.networks.registry import ARCHITECTURES, build_network, recipe_network
 from planar3d.networks.vgg16 import PlanarVGG16
