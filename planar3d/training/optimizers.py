@@ -1,14 +1,13 @@
-"""Optimizers missing in Keras: Dozat's Nadam and Lookahead; and learning rates as any function of the step.
+"""Optimizers missing in Keras: Dozat's Nadam and Lookahead; and learning rates by the step.
 
 After the import of this module, Keras loads networks that were saved with one of them or with a loss of a recipe.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import keras
 from keras import ops
-from keras.optimizers.schedules import LearningRateSchedule
+from keras.optimizers.schedules import LearningRateSchedule, deserialize, serialize
 
 from planar3d.training.losses import LOSSES
 from planar3d.training.settings import Nadam
@@ -88,9 +87,11 @@ class Lookahead(keras.optimizers.Optimizer):
         if not self.built:
             self.inner.build(variables)
             super().build(variables)
-            self.slow = self.add_optimizer_variables(variables, "slow")
-            for slow, fast in zip(self.slow, variables, strict=True):
-                slow.assign(ops.convert_to_numpy(fast))  # a copy, as both would share memory in JAX
+            # By an initializer: Keras may build inside TensorFlow's graph. A copy, as both would share memory in JAX.
+            self.slow = [
+                self.add_variable_from_reference(fast, "slow", lambda shape, dtype, fast=fast: ops.copy(fast))
+                for fast in variables
+            ]
 
     def apply(self, grads: Any, trainable_variables: Any = None) -> None:
         """Update the variables, and every `steps` steps the slow weights; the first call with them builds all."""
@@ -118,11 +119,21 @@ class Lookahead(keras.optimizers.Optimizer):
         self.inner.learning_rate = rate
 
 
+@keras.saving.register_keras_serializable(package="planar3d")
 class ByStep(LearningRateSchedule):
-    """A learning rate as a function of the step, a float32."""
+    """Another schedule after `delay` steps at its first rate, at least `floor`, with linear warm-up from 0."""
 
-    def __init__(self, function: Callable[[Any], Any]) -> None:
-        self.function = function
+    def __init__(
+        self, schedule: LearningRateSchedule | dict[str, Any], delay: int = 0, floor: float = 0.0, warmup: int = 0
+    ) -> None:
+        self.schedule = deserialize(schedule) if isinstance(schedule, dict) else schedule
+        self.delay, self.floor, self.warmup = delay, floor, warmup
 
     def __call__(self, step: Any) -> Any:
-        return self.function(ops.cast(step, "float32"))
+        step = ops.cast(step, "float32")
+        rate = ops.maximum(self.schedule(ops.maximum(step - self.delay, 0)), self.floor)
+        return rate * ops.minimum((step + 1) / self.warmup, 1.0) if self.warmup else rate
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, for Keras."""
+        return vars(self) | {"schedule": serialize(self.schedule)}

@@ -64,14 +64,10 @@ class BySteps(Schedule):
     warmup_steps: Annotated[int, NOT_NEGATIVE] = 0  # steps in which the learning rate rises from 0
 
     def rate(self, learning_rate: float, steps: int, epoch_steps: int) -> Any:
-        from keras import ops
-
         from planar3d.training.optimizers import ByStep
 
         falling = self.falling(learning_rate, steps, epoch_steps)
-        if not self.warmup_steps:
-            return falling
-        return ByStep(lambda step: falling(step) * ops.minimum((step + 1) / self.warmup_steps, 1.0))
+        return ByStep(falling, warmup=self.warmup_steps) if self.warmup_steps else falling
 
     @abstractmethod
     def falling(self, learning_rate: float, steps: int, epoch_steps: int) -> Any:
@@ -102,14 +98,13 @@ class Cosine(BySteps):
     constant_epochs: Annotated[int, NOT_NEGATIVE] = 0  # epochs before the rate falls
 
     def falling(self, learning_rate: float, steps: int, epoch_steps: int) -> Any:
-        from keras import ops
         from keras.optimizers.schedules import CosineDecay
 
         from planar3d.training.optimizers import ByStep
 
         constant = self.constant_epochs * epoch_steps
         cosine = CosineDecay(learning_rate, max(steps - constant, 1), self.floor / learning_rate)
-        return ByStep(lambda step: cosine(ops.maximum(step - constant, 0))) if constant else cosine
+        return ByStep(cosine, constant) if constant else cosine
 
 
 @dataclass(frozen=True)
@@ -122,13 +117,11 @@ class Exponential(BySteps):
     floor: Annotated[float, NOT_NEGATIVE] = 0.0  # minimum rate
 
     def falling(self, learning_rate: float, steps: int, epoch_steps: int) -> Any:
-        from keras import ops
         from keras.optimizers.schedules import ExponentialDecay
 
         from planar3d.training.optimizers import ByStep
 
-        by_epoch = ExponentialDecay(learning_rate, epoch_steps, self.factor, staircase=True)
-        return ByStep(lambda step: ops.maximum(by_epoch(step), self.floor))
+        return ByStep(ExponentialDecay(learning_rate, epoch_steps, self.factor, staircase=True), floor=self.floor)
 
 
 @dataclass(frozen=True)

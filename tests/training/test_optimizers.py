@@ -10,7 +10,7 @@ import pytest
 
 from planar3d.training.checkpoint import TrainingProgress, restore, save
 from planar3d.training.losses import CrossEntropyAndDice
-from planar3d.training.schedules import InverseDecay
+from planar3d.training.schedules import Exponential
 from planar3d.training.settings import OPTIMIZERS, Adam, Nadam
 
 STEPS = 14
@@ -84,6 +84,16 @@ def test_the_first_step_builds_an_optimizer_that_nothing_has_built(name):
     np.testing.assert_array_equal(*places)
 
 
+def test_keras_own_training_builds_the_slow_weights_as_the_first_fast_ones():
+    network = compiled(Adam(lookahead_steps=9), build=False)
+    first = [weight.numpy() for weight in network.trainable_variables]
+    x = np.random.default_rng(0).normal(size=(4, 4, 4, 4, 2)).astype(np.float32)
+    network.fit(x, (x > 0.3).astype(np.uint8), batch_size=2, verbose=0)
+    for weight, slow in zip(first, network.optimizer.slow, strict=True):
+        np.testing.assert_array_equal(slow.numpy(), weight)
+    assert np.abs(network.trainable_variables[0].numpy() - first[0]).max() > 1e-3
+
+
 @pytest.mark.parametrize(("steps", "share"), [(6, 0.5), (3, 0.25)])
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_slow_weights_go_a_share_of_the_way_and_the_fast_ones_go_on_from_there(name, steps, share):
@@ -109,7 +119,7 @@ def test_gradients_are_clipped_by_the_norm_of_all(name):
     assert np.abs(clipped - followed(OPTIMIZERS[name]().make(0.1))).max() > 0.01
 
 
-def compiled(settings, precision="float32"):
+def compiled(settings, precision="float32", build=True):
     keras.utils.set_random_seed(1)
     network = keras.Sequential(
         [
@@ -124,7 +134,8 @@ def compiled(settings, precision="float32"):
     if precision == "float16":
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     network.compile(optimizer, CrossEntropyAndDice())
-    network.optimizer.build(network.trainable_variables)
+    if build:
+        network.optimizer.build(network.trainable_variables)
     return network
 
 
@@ -178,9 +189,8 @@ np.save(sys.argv[2], network.get_weights()[0])
 def test_a_network_that_was_saved_with_them_and_a_recipe_s_loss_is_loaded_and_trains_on(tmp_path):
     inputs, chosen = keras.Input((4,)), Nadam(beta_1=0.8, clip_norm=0.01, lookahead_steps=3)
     network = keras.Model(inputs, keras.layers.Dense(2, activation="sigmoid")(inputs))
-    optimizer = chosen.make(InverseDecay(decay=0.1).rate(0.1, 100, 10))
-    optimizer.build(network.trainable_variables)
-    network.compile(optimizer, CrossEntropyAndDice())
+    rate = Exponential(warmup_steps=2, floor=0.01).rate(0.1, 100, 10)
+    network.compile(chosen.make(rate), CrossEntropyAndDice())
     for epochs in (2, 1):
         network.fit(np.eye(4), np.eye(4)[:, :2], epochs=epochs, verbose=0)
         if epochs == 2:
