@@ -102,12 +102,13 @@ def write_comparison(
     files = comparison_files(out, scan, later)
     to_followup, alike = register(scan, later)
     changes = compare_lesions(mask, later_mask, to_followup)
+    first, second = _visit(scan, mask, model), _visit(later, later_mask, model)
     content = {
-        "baseline": _visit(scan, mask, model),
-        "followup": _visit(later, later_mask, model),
+        "baseline": first,
+        "followup": second,
         "baseline_to_followup": to_followup.tolist(),
         "correlation": round(alike, 4),
-        "warnings": [warning._asdict() for warning in _doubts(scan, later, alike)],
+        "warnings": [warning._asdict() for warning in _doubts(scan, later, alike, first["model"], second["model"])],
         "counts": {kind: sum(each.change == kind for each in changes) for kind in CHANGES},
         "lesions": [each._asdict() for each in changes],
     }
@@ -161,7 +162,12 @@ def _place(scan: Scan) -> str | None:
     return str(scan.path.absolute()) if scan.path else None
 
 
-def _doubts(scan: Scan, later: Scan, alike: float) -> Iterator[QualityWarning]:
+def _doubts(scan: Scan, later: Scan, alike: float, *models: Mapping[str, Any] | None) -> Iterator[QualityWarning]:
+    known = [model for model in models if model]
+    if len({model["sha256"] for model in known}) > 1:
+        names = " and ".join(f"{model['name']} (SHA-256 {model['sha256'][:8]}…)" for model in known)
+        sentence = f"The masks were made with different models: {names}. Segment both scans with one; else lesions may "
+        yield QualityWarning("model", f"{sentence}differ because the models do.")
     if np.array_equal(scan.voxels, later.voxels):
         sentence = "Both visits are the same scan, voxel by voxel. Check which files were given."
         yield QualityWarning("same scan", sentence)

@@ -192,14 +192,26 @@ def test_the_models_of_the_masks_are_named_as_their_records_say(visits, tmp_path
     def models():
         both = ((read_scan(scan), read_labels(mask)) for scan, mask in pairs)
         content = write_comparison(*both, tmp_path / "out")
+        told.append(content["warnings"])
         return [content[visit]["model"] for visit in ("baseline", "followup")]
 
+    told = []
     named = {field: record["model"][field] for field in ("name", "sha256")}
     assert models() == [named, named]
+    record["model"]["sha256"] = "0" * 64
+    (tmp_path / "b_mask.json").write_text(json.dumps(record))
+    models()
     Scan(0 * visits[0][1].voxels, visits[0][1].header).save(pairs[0][1])
     (tmp_path / "b_mask.json").write_text("{")
     pages = (tmp_path / "out/comparison.html").read_text()
     assert models() == [None, None]
+    assert [[warning["check"] for warning in warnings] for warnings in told] == [
+        ["same scan"],
+        ["model", "same scan"],
+        ["same scan"],
+    ]
+    digests = f"{named['name']} (SHA-256 {named['sha256'][:8]}…) and {named['name']} (SHA-256 00000000…)"
+    assert digests in told[1][0]["sentence"] and digests in pages
     assert f"mask of the follow-up: {named['name']}" in pages
 
 
