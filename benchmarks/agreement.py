@@ -18,6 +18,8 @@ import typer
 from side_by_side import conditions, dice, measure, record, table
 
 from planar3d.cli import run_in_sentences
+from planar3d.errors import RunError
+from planar3d.sections import check_choice
 
 WAYS = {
     "Keras, float32": ("keras", "float32"),
@@ -49,7 +51,10 @@ def main(
     recipe = opened.recipe
     cases = find_cases(data).by_id()
     chosen = scans.split(",") if scans else list(cases)
-    raw = {name: read_scan(cases[name].images["flair"]) for name in {*chosen, *filter(None, measure_on.split(","))}}
+    named = dict.fromkeys([*chosen, *filter(None, measure_on.split(","))])
+    for name in named:
+        check_choice("scan", name, cases, RunError)
+    raw = {name: read_scan(cases[name].images["flair"]) for name in named}
     prepared = {name: prepare(scan, recipe) for name, scan in raw.items()}
     experts = {name: read_mask(cases[name].label_map, raw[name]).voxels > 0 for name in chosen}
     later: dict[str, Any] = {}

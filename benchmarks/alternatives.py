@@ -17,9 +17,12 @@ import typer
 from contestants import CONTESTANTS, REFERENCE, read_about
 from side_by_side import conditions, dice, measure, record, table
 
+from planar3d.cli import run_in_sentences
+from planar3d.errors import RunError
 from planar3d.recipes import PAPER, Recipe
 from planar3d.scans.targets import threshold
 from planar3d.scans.windows import window_starts
+from planar3d.sections import check_choice
 
 THRESHOLDS = (16, 128)  # of 256
 
@@ -90,6 +93,7 @@ def _prepared(folder: Path, data: Path | None, scan: str | None, recipe: Recipe)
     if data is None:
         write_phantom(folder / "phantom", scans_per_center=1, reduction=2)
     cases = find_cases(data or folder / "phantom").by_id()
+    check_choice("--scan", scan or next(iter(cases)), cases, RunError)
     case = cases[scan or next(iter(cases))]
     raw = read_scan(case.images["flair"])
     prepared = prepare(raw, recipe)
@@ -162,4 +166,4 @@ def _differences(found: np.ndarray, reference: np.ndarray | None) -> list[str]:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_in_sentences(lambda: typer.run(main))

@@ -16,6 +16,9 @@ from typing import Annotated
 import typer
 from side_by_side import Measurement, conditions, measure, record, table
 
+from planar3d.cli import run_in_sentences
+from planar3d.errors import DatasetError
+
 MODEL = "ms-flair-open"
 FEW = 5  # scans, whose peak memory stands beside that of all
 Ways = tuple[str, str, str | None]  # method, engine and precision of `predictor`
@@ -102,11 +105,12 @@ def _report(results: dict[tuple[str, int], Measurement], few: int, count: int, w
 
 def _copies(source: Path, folder: Path, count: int) -> Path:
     folder.mkdir()
-    scans = sorted(source.glob("*/anat/*FLAIR.nii.gz"))
+    if not (scans := sorted(source.glob("*/anat/*FLAIR.nii.gz"))):
+        raise DatasetError(f"{source} has no FLAIR scans (sub-…/anat/…FLAIR.nii.gz); name another folder with --data.")
     for number, scan in zip(range(count), itertools.cycle(scans), strict=False):
         shutil.copyfile(scan, folder / f"{number:03d}_{scan.name}")
     return folder
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_in_sentences(lambda: typer.run(main))

@@ -10,6 +10,8 @@ from typing import Annotated, Any
 import typer
 from side_by_side import conditions, measure, record, table
 
+from planar3d.cli import run_in_sentences
+
 NETWORKS = "VGG16,ResNet50,DenseNet121,EfficientNetB0,NASNetMobile,EfficientNetB7"
 
 
@@ -49,4 +51,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_in_sentences(lambda: typer.run(main))

@@ -11,6 +11,8 @@ from typing import Any
 import typer
 from side_by_side import conditions, record, table
 
+from planar3d.cli import run_in_sentences
+
 # Of DX-Net at 128³: slices, rows and columns; channels; kernel; stride.
 LAYERS = {
     "block1a": (64, 32, 3, 1),
@@ -81,4 +83,4 @@ def main(repeats: int = 3, bf16: bool = False) -> None:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_in_sentences(lambda: typer.run(main))

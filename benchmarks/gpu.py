@@ -17,6 +17,8 @@ from typing import Annotated, Any, NamedTuple
 import typer
 from side_by_side import conditions, measure, record, table
 
+from planar3d.cli import run_in_sentences
+
 WARM_CALLS = 2  # that trace, compile and choose algorithms
 DTYPES = {"float32": "float32", "bf16": "bfloat16", "float16": "float16"}
 
@@ -175,4 +177,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_in_sentences(lambda: typer.run(main))

@@ -20,6 +20,7 @@ import numpy as np
 import typer
 from side_by_side import conditions, measure, record, table
 
+from planar3d.cli import run_in_sentences
 from planar3d.environment import processor
 from planar3d.recipes import PAPER
 from planar3d.scans.windows import window_starts
@@ -77,10 +78,12 @@ def main(
     keep: Annotated[Path | None, typer.Option(help="Folder of measurements, which are not repeated.")] = None,
 ) -> None:
     """Measure every method at every size and number of threads, one after another."""
+    chosen = [name.strip() for name in only.split(";")] if only else list(METHODS)
+    if unknown := set(chosen) - set(METHODS):
+        raise typer.BadParameter(f"{', '.join(unknown)}; there are: {'; '.join(METHODS)}")
     cores = len(os.sched_getaffinity(0))
     columns = [int(size) for size in sizes.split(",")]
     work = {size: _work(size) for size in columns}
-    chosen = only.split(";") if only else list(METHODS)
     points: dict[tuple[str, int, int], Point] = {}
     with tempfile.TemporaryDirectory() as temporary:
         folder = keep or Path(temporary)
@@ -88,10 +91,10 @@ def main(
         for count in (int(count) for count in threads.split(",") if int(count) <= cores):
             for size in (size for size in columns if size <= most or count == cores):
                 for name in chosen:
-                    method = METHODS[name.strip()]
+                    method = METHODS[name]
                     if all(importlib.util.find_spec(package) for package in method.needs):
                         share = min(longest * count / work[size].windowed, 1)
-                        points[name.strip(), size, count] = _point(name.strip(), size, count, share, folder)
+                        points[name, size, count] = _point(name, size, count, share, folder)
     record("Growth", _tables(points, work))
     _plot(points, work)
 
@@ -210,4 +213,4 @@ def _plot(points: dict[tuple[str, int, int], Point], work: dict[int, Work]) -> N
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_in_sentences(lambda: typer.run(main))

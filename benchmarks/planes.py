@@ -14,6 +14,9 @@ import numpy as np
 import typer
 from side_by_side import conditions, dice, record, table
 
+from planar3d.cli import run_in_sentences
+from planar3d.errors import DatasetError
+
 MODEL = "ms-flair-open"
 LEAST = 0.999  # Dice that a box may cost
 
@@ -25,6 +28,10 @@ def main(
     """Segment every scan in both ways and record the differences."""
     folders = ("ms_flair/sub-*", "open_ms/*", "open_ms_more/*", "mslesseg/*")
     paths = [path for folder in folders for path in sorted((data / "data").glob(f"{folder}/**/*FLAIR.nii.gz"))]
+    if not paths:
+        raise DatasetError(
+            f"{data} has no data/ms_flair, data/open_ms or data/mslesseg with FLAIR scans; name the folder above."
+        )
     rows, least = _compared(paths)
     seconds = ["whole: s (processor s)", "head: s (processor s)", "×"]
     headings = ["scan", "slices", "planes, of 256 × 256", *seconds, "mask, voxels", "Dice"]
@@ -72,4 +79,4 @@ def _segmented(segmenter: Any, prepared: Any) -> tuple[np.ndarray, tuple[float, 
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_in_sentences(lambda: typer.run(main))

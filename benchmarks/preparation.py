@@ -20,6 +20,7 @@ import typer
 from scipy import ndimage
 from side_by_side import Measurement, conditions, measure, record, table
 
+from planar3d.cli import run_in_sentences
 from planar3d.inference.prepared_scan import prepare
 from planar3d.recipes import PAPER
 from planar3d.scans import nifti
@@ -230,4 +231,4 @@ def _stage_table(before: Measurement, after: dict[str, Measurement]) -> str:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_in_sentences(lambda: typer.run(main))

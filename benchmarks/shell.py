@@ -20,6 +20,7 @@ import numpy as np
 import typer
 from side_by_side import COMMAND, conditions, dice, ended, record, table
 
+from planar3d.cli import run_in_sentences
 from planar3d.scans.volume import read_scan
 
 MODEL = "ms-flair-open"
@@ -120,4 +121,4 @@ def _commit(checkout: Path) -> str:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_in_sentences(lambda: typer.run(main))

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from planar3d.cli import run_in_sentences
 from planar3d.environment import processor, versions
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
@@ -114,7 +115,7 @@ def _contest(
         # Before any library starts its threads: all of them count the cores that they may use.
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    call = contestant(*args)
+    call = run_in_sentences(lambda: contestant(*args))
     times, value = [], None
     for _ in range(calls):
         value = None

@@ -20,7 +20,8 @@ import numpy as np
 import typer
 from side_by_side import COMMAND, conditions, ended, measure, record, table
 
-from planar3d.recipes import RECIPES, Recipe
+from planar3d.cli import run_in_sentences
+from planar3d.recipes import Recipe, find_recipe
 
 app = typer.Typer(add_completion=False)
 OF_VOLUMES = (
@@ -35,7 +36,7 @@ IMAGES = {"t1", "t1ce", "t2", "flair"}
 
 def chosen(name: str, precision: str = "float32") -> Recipe:
     """A recipe whose encoder is random; of FLAIR if its image is none of BraTS."""
-    recipe = RECIPES[name].changed(encoder_weights="none", precision=precision)
+    recipe = find_recipe(name).changed(encoder_weights="none", precision=precision)
     return recipe if IMAGES.issuperset(recipe.preparation.images) else recipe.changed(images=("flair",))
 
 
@@ -157,4 +158,4 @@ def steps(
 
 
 if __name__ == "__main__":
-    app()
+    run_in_sentences(app)

@@ -18,6 +18,7 @@ import numpy as np
 import typer
 from side_by_side import Measurement, conditions, measure, record, table
 
+from planar3d.cli import run_in_sentences
 from planar3d.recipes import PAPER, Recipe
 
 BATCH = 2
@@ -240,4 +241,4 @@ def _agreement(run: Path) -> str:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_in_sentences(lambda: typer.run(main))

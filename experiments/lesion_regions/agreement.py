@@ -11,6 +11,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from planar3d.cli import run_in_sentences
 from planar3d.evaluation.lesion_regions import name_regions
 from planar3d.evaluation.lesion_table import lesion_table
 from planar3d.files import write_csv
@@ -49,4 +50,4 @@ def main(data: Path, anatomy: Path, out: Annotated[Path, typer.Option()] = Path(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_in_sentences(lambda: typer.run(main))

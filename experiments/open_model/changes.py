@@ -21,6 +21,7 @@ from planar3d.errors import RunError
 from planar3d.evaluation.scores import summarize
 from planar3d.files import read_rows, write_csv
 from planar3d.recipes import MODERN, Recipe
+from planar3d.sections import check_choice
 
 TABLE = Path(__file__).parent / "changes.csv"
 EPOCHS, FOLDS = 9, 3
@@ -71,6 +72,7 @@ def run(
         unknown = [name for name in changes.split(",") if name not in CHANGES]
         if unknown:
             raise RunError(f"--changes {changes}: {unknown[0]!r} is unknown; choose from: {', '.join(CHANGES)}.")
+        check_choice("--engine", engine, ENGINES, RunError)
         for seed in map(int, seeds.split(",")):
             for number in map(int, folds.split(",")):
                 for change in changes.split(","):

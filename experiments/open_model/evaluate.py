@@ -13,7 +13,9 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from planar3d.cli import run_in_sentences
 from planar3d.commands.options import Settings
+from planar3d.errors import RunError
 from planar3d.evaluation.scores import score_scan, summarize
 from planar3d.files import read_rows, write_csv
 from planar3d.inference.predictor import predictor
@@ -22,6 +24,7 @@ from planar3d.networks.weights_file import load_network
 from planar3d.recipes import Recipe
 from planar3d.scans.preparation.prepared import load_prepared
 from planar3d.scans.volume import Scan, read_mask, read_scan
+from planar3d.sections import check_choice
 from planar3d.study.run_folder import Run, open_run
 
 THRESHOLDS = (8, 16, 32, 51, 64, 77, 90, 102, 115, 128, 154, 179, 205)  # of 256
@@ -43,6 +46,8 @@ def main(
     settings: Settings = None,
 ) -> None:
     """Write the scores of every scan, engine and threshold, and print their means."""
+    for engine in engines.split(","):
+        check_choice("--engines", engine, ENGINES, RunError)
     run = open_run(folder)
     rows: list[dict[str, Any]] = []
     for number, fold in enumerate(run.folds, start=1):
@@ -56,6 +61,8 @@ def main(
                 rows += scores_of(run, scan, predict, recipe, {"scan": scan, "fold": number, "engine": engine})
             rows += scores_of_others(other or [], predict, recipe, {"fold": number, "engine": engine})
         write_csv(out, COLUMNS, rows)
+    if not rows:
+        raise RunError(f"{folder} has no fold with scores.csv; finish a fold with planar3d crossval first.")
     print_means(out, {scan for fold in run.folds for scan in fold.test})
 
 
@@ -78,7 +85,9 @@ def given_scans(other: Sequence[str]) -> Iterator[tuple[str, Scan, Scan]]:
     """The names, scans and masks of scans given as name=scan,mask."""
     for given in other:
         name, _, files = given.partition("=")
-        path, mask = files.split(",")
+        path, comma, mask = files.partition(",")
+        if not comma:
+            raise RunError(f"{given}: name=scan,mask is needed, e.g. patient26=FLAIR.nii.gz,mask.nii.gz.")
         scan = read_scan(path)
         yield name, scan, read_mask(mask, scan)
 
@@ -125,4 +134,4 @@ def _mean(rows: list[dict[str, str]], threshold: int) -> float:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_in_sentences(lambda: typer.run(main))

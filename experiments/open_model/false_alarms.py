@@ -19,6 +19,7 @@ import typer
 from evaluate import given_scans
 
 from planar3d.cli import main
+from planar3d.errors import RunError
 from planar3d.evaluation.lesions import lesion_scores
 from planar3d.evaluation.scores import score_scan
 from planar3d.files import read_rows, write_csv
@@ -27,6 +28,7 @@ from planar3d.scans.nifti_header import header_with
 from planar3d.scans.phantom import make_head
 from planar3d.scans.phantom_scanner import CENTERS
 from planar3d.scans.volume import Scan
+from planar3d.sections import check_choice
 from planar3d.training.synthesis import HeadGenerator, LesionShapes, read_anatomy
 from planar3d.training.synthesis.anatomy import files_in
 
@@ -66,6 +68,8 @@ def run(
     ] = False,
 ) -> None:
     """Write the marked volumes of every head by every rule, and print medians."""
+    for kind in kinds.split(","):
+        check_choice("--kinds", kind, HEADS, RunError)
     anatomies = [read_anatomy(path) for path in test_maps(maps)]
     generator = HeadGenerator(anatomies, LesionShapes.read(lesions))
     segmenter = Segmenter(model, engine=engine)
@@ -100,7 +104,12 @@ def predicted(segmenter: Segmenter, scan: Scan, mirrored: bool) -> Probabilities
 
 def test_maps(folder: Path) -> list[Path]:
     """The label maps not used for training."""
-    return files_in(folder, ("*.nii.gz", "*.npz"), "label map")[TRAINING_MAPS:]
+    found = files_in(folder, ("*.nii.gz", "*.npz"), "label map")
+    if len(found) <= TRAINING_MAPS:
+        raise RunError(
+            f"{folder} has {len(found)} label maps, but the first {TRAINING_MAPS} are for training; add more."
+        )
+    return found[TRAINING_MAPS:]
 
 
 def alternating(generator: HeadGenerator, kinds: str, count: int) -> Iterator[tuple[str, Head]]:

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import typer
 
+from planar3d.cli import run_in_sentences
 from planar3d.evaluation.lesions import ratio
 from planar3d.files import read_rows, write_csv
 from planar3d.inference.prepared_scan import native_mask, predict_prepared
@@ -104,4 +105,4 @@ def summarize(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_in_sentences(lambda: typer.run(main))

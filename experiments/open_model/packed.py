@@ -19,6 +19,7 @@ import nibabel as nib
 import numpy as np
 import typer
 
+from planar3d.cli import run_in_sentences
 from planar3d.scans.intensities import MEDIAN_LEVEL, head_median, head_threshold
 from planar3d.scans.layouts import find_cases
 from planar3d.scans.volume import Scan, read_mask, read_scan
@@ -181,4 +182,4 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_in_sentences(lambda: typer.run(main))

@@ -25,6 +25,7 @@ from planar3d.networks.weights_file import load_network
 from planar3d.recipes import MODERN
 from planar3d.scans.intensities import head_median, head_threshold
 from planar3d.scans.volume import Scan, read_mask, read_scan
+from planar3d.sections import check_choice
 from planar3d.study.run_folder import open_run
 from planar3d.training.augmentation import brain_mask, grown, shrunk
 
@@ -80,11 +81,11 @@ def _coarse(grey: np.ndarray, lesions: np.ndarray, scan: Scan, rng: Rng) -> Chan
 
 # Description, and the change of raw grey levels and the experts' lesions.
 CHANGES: dict[str, tuple[str, Change]] = {
-    AS_IT_IS: ("as they are", lambda grey, lesions, scan, rng: (grey, lesions)),
+    AS_IT_IS: ("unaltered", lambda grey, lesions, scan, rng: (grey, lesions)),
     "extracted": ("brain extracted", _extracted()),
-    "extracted-wide": ("brain extracted, with 5 mm around it", _extracted(5.0)),
+    "extracted-wide": ("brain extracted, with a margin of 5 mm", _extracted(5.0)),
     "extracted-tight": ("brain extracted, without its outer 2 mm", _extracted(-2.0)),
-    "standardized": ("brain extracted, in z-scores with 0 around it", _standardized),
+    "standardized": ("brain extracted, z-scores, background 0", _standardized),
     "noise-8": ("noise, 8 % of the head's median", _noise(0.08)),
     "noise-15": ("noise, 15 %", _noise(0.15)),
     "power-0.7": ("grey levels to the power 0.7", _power(0.7)),
@@ -105,6 +106,7 @@ def run(
     if unknown:
         raise RunError(f"--changes {changes}: {unknown[0]!r} is unknown; choose from: {', '.join(CHANGES)}.")
     chosen = dict.fromkeys((AS_IT_IS, *changes.split(",")))
+    check_choice("--engine", engine, ENGINES, RunError)
     study, rows = open_run(folder), []
     for number, fold in enumerate(study.folds, start=1):
         network, recipe = load_network(study.fold(number) / "best.weights.h5", study.recipe)

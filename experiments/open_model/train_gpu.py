@@ -29,6 +29,8 @@ from scoring import COLUMNS
 from steps import KEPT, Settings, train
 from variants import Variant
 
+from planar3d.cli import run_in_sentences
+from planar3d.errors import RunError
 from planar3d.files import read_rows, write_csv, write_json
 from planar3d.recipes import MODERN
 
@@ -58,6 +60,8 @@ def main(
     if assemble:
         typer.echo(f"{assembled(assemble, out)}")
         return
+    if not (data / "shapes.npz").is_file():
+        raise RunError(f"{data} has no shapes.npz; write the folder with packed.py first, and name it with --data.")
     begun, seconds = time.time(), 60 * minutes
     times = Times(begun + _POOL * seconds, begun + (1 - _SCORING) * seconds, begun + seconds)
     out.mkdir(parents=True, exist_ok=True)
@@ -68,14 +72,16 @@ def main(
         settings = Settings(data, folder, out, times, synthetic, batch, crop, precision, workers, seed, tuned)
         makers = [_begun(work, (n, processes, generating, data, folder, times)) for n in range(processes)]
         trainings = [_begun(train, (Variant.of(name), settings)) for name in variants.split(",")]
-        while time.time() < times.end and not _is_over(trainings, folder):
-            time.sleep(1)
-            if int(time.time() - begun) % 10 == 0:
-                gather(folder, out)
-        gather(folder, out)
-        for process in (*trainings, *makers):
-            process.kill()
-            process.join()
+        try:
+            while time.time() < times.end and not _is_over(trainings, folder):
+                time.sleep(1)
+                if int(time.time() - begun) % 10 == 0:
+                    gather(folder, out)
+            gather(folder, out)
+        finally:  # also when interrupted
+            for process in (*trainings, *makers):
+                process.kill()
+                process.join()
     typer.echo("\n".join(summary(out)))
 
 
@@ -135,4 +141,4 @@ def assembled(parts: Path, out: Path) -> Path:
 if __name__ == "__main__":
     os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    typer.run(main)
+    run_in_sentences(lambda: typer.run(main))

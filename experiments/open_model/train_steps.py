@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from heads import GENERATED, write_head, write_scan
+from heads import write_head, write_scan
 from packed import read_anatomies, read_packed
 from variants import Crops, Variant, shares_of
 
@@ -81,15 +81,18 @@ def run(
 
 def write_stacks(data: Path, folder: Path, heads: int) -> None:
     """Write the training stacks of real scans, and of generated heads by number, unless they exist."""
+    written = folder / "written"  # a file for each scan and head whose stacks are all there
+    written.mkdir(parents=True, exist_ok=True)
     for path in sorted(data.glob("scan-*.xz")):
-        packed = read_packed(path)
-        if not list((folder / packed.source).glob(f"{packed.name}-*.npy")):
-            write_scan(folder, packed)
+        if not (written / path.stem).exists():
+            write_scan(folder, read_packed(path))
+            (written / path.stem).touch()
     generator = HeadGenerator(read_anatomies(data, "train"), LesionShapes.load(data / "shapes.npz"))
     for number in range(heads):
-        if not list((folder / GENERATED).glob(f"{number:06d}-*.npy")):
+        if not (written / f"{number:06d}").exists():
             head = generator.generate(number)
             write_head(folder, head, number)
+            (written / f"{number:06d}").touch()
             typer.echo(f"head {number + 1} of {heads}: {head.load_ml:.1f} ml")
 
 

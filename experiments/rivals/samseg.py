@@ -17,8 +17,11 @@ import nibabel as nib
 import numpy as np
 import typer
 
+from planar3d.cli import run_in_sentences
+from planar3d.errors import RunError
 from planar3d.files import read_rows, write_csv, written_beside
 from planar3d.scans.layouts import find_cases
+from planar3d.sections import check_choice
 
 TABLE = Path(__file__).with_name("samseg.csv")
 COLUMNS = ("scan", "processor_seconds", "peak_gib")
@@ -37,6 +40,7 @@ def main(
     """Segment the patients one after another, and add a row for each to samseg.csv."""
     cases = find_cases(data).by_id()
     for patient in patients.split(","):
+        check_choice("--patients", patient, cases, RunError)
         mask = out / "samseg" / f"{patient}_mask.nii.gz"
         if mask.is_file():
             continue
@@ -64,4 +68,4 @@ def measured(words: list, log: Path) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_in_sentences(lambda: typer.run(main))

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from planar3d.cli import run_in_sentences
 from planar3d.evaluation.scores import score_scan
 from planar3d.files import read_rows, write_csv
 from planar3d.scans.layouts import find_cases
@@ -81,4 +82,4 @@ def _rounded(scores: dict[str, Any]) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_in_sentences(lambda: typer.run(main))

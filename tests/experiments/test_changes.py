@@ -89,3 +89,5 @@ def test_what_is_missing_or_unknown_is_said(changes, tmp_path):
         changes.run(**asked, data=None, out=tmp_path, changes="modern", results=tmp_path / "x.csv")
     with pytest.raises(RunError, match="'bias' is unknown; choose from: modern, random, biases"):
         changes.run(**asked, data=tmp_path, out=tmp_path, changes="bias", results=tmp_path / "x.csv")
+    with pytest.raises(RunError, match="--engine='onnx' is unknown"):
+        changes.run(**asked | {"engine": "onnx"}, data=tmp_path, out=tmp_path, changes="modern", results=tmp_path / "x")

@@ -6,6 +6,7 @@ import pytest
 from experiment_modules import modules_of
 from msseg import write_model
 
+from planar3d.errors import RunError
 from planar3d.files import read_rows, write_csv
 from planar3d.inference.segmenter import Segmenter
 from planar3d.scans.nifti_header import header_with
@@ -32,6 +33,14 @@ def test_maps_from_the_fifteenth_on_are_for_tests(false_alarms, tmp_path):
     for number in range(20):
         (tmp_path / f"map_{number:02d}.npz").touch()
     assert [path.stem for path in false_alarms.test_maps(tmp_path)] == [f"map_{n}" for n in range(14, 20)]
+
+
+def test_too_few_maps_and_unknown_kinds_are_refused(false_alarms, tmp_path):
+    (tmp_path / "map.npz").touch()
+    with pytest.raises(RunError, match="has 1 label maps, but the first 14 are for training"):
+        false_alarms.test_maps(tmp_path)
+    with pytest.raises(RunError, match="--kinds='thick' is unknown; choose one of: 'none', 'few'"):
+        false_alarms.run(tmp_path, tmp_path, tmp_path / "out.csv", kinds="none,thick")
 
 
 def test_pieces_that_are_no_lesion_are_counted_and_volumes_told(false_alarms):

@@ -88,10 +88,12 @@ def test_every_scan_is_scored_with_every_change(robustness, tmp_path, capsys, un
         network.save_weights(study.fold(number) / "best.weights.h5")
     robustness.run(study.folder, tmp_path / "scores.csv", "keras", "noise-8")
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split(" | ")[0] for line in lines[-2:]] == ["| as they are", "| noise, 8 % of the head's median"]
+    assert [line.split(" | ")[0] for line in lines[-2:]] == ["| unaltered", "| noise, 8 % of the head's median"]
     assert len((tmp_path / "scores.csv").read_text().splitlines()) == 1 + 3 * 2
     with pytest.raises(RunError, match="'noise' is unknown; choose from: as-it-is, extracted"):
         robustness.run(study.folder, tmp_path / "scores.csv", "keras", "noise")
+    with pytest.raises(RunError, match="--engine='openvino-int8' is unknown; choose one of: 'keras', 'openvino'"):
+        robustness.run(study.folder, tmp_path / "scores.csv", "openvino-int8", "noise-8")
 
 
 def test_costs_are_told_beside_the_scans_as_they_are(robustness):
@@ -102,6 +104,6 @@ def test_costs_are_told_beside_the_scans_as_they_are(robustness):
         for scan, dice in zip("ab", dices, strict=True)
     ]
     assert robustness.markdown(rows)[2:] == [
-        "| as they are | 0.700 ± 0.141 |  |  | 0.500 | 0.500 | 0.400 |",
+        "| unaltered | 0.700 ± 0.141 |  |  | 0.500 | 0.500 | 0.400 |",
         "| pixels of 1.5 mm | 0.650 ± 0.212 | -0.050 | 1 of 2 | 0.500 | 0.500 | 0.400 |",
     ]

@@ -1,10 +1,13 @@
 """What a training on another machine reads, which sources each variant sees, and how what it finds is scored."""
 
+from types import SimpleNamespace
+
 import nibabel as nib
 import numpy as np
 import pytest
 from experiment_modules import modules_of
 
+from planar3d.errors import RunError
 from planar3d.inference.prepared_scan import prepare
 from planar3d.recipes import MODERN
 from planar3d.scans.volume import Scan
@@ -75,6 +78,40 @@ def test_crops_are_of_the_stacks_in_the_folders_and_the_same_by_number(modules, 
         inputs, targets = train_steps.Batches(crops, recipe).batch(np.array([6, 7]))  # the crops of step 3
     np.testing.assert_array_equal(inputs, recipe.preparation.as_input(voxels[..., None]))
     np.testing.assert_array_equal(targets[..., 0], masks)
+
+
+def test_stacks_cut_short_by_an_interruption_are_written_again(modules, scan, tmp_path, monkeypatch):
+    packed = modules[0]
+    original, lesions = scan
+    made = packed.Packed("one", "home-2", Scan(packed.eight_bit(original.voxels), original.header), lesions)
+    packed.write_scan(tmp_path / "scan-one.xz", made)
+    (tmp_path / "shapes.npz").touch()
+    with modules_of("open_model", "train_steps") as [train_steps]:
+        monkeypatch.setattr(train_steps, "read_anatomies", lambda data, kind: ())
+        monkeypatch.setattr(train_steps.LesionShapes, "load", lambda path: None)
+        drawn = iter(range(1, 9))
+        head = SimpleNamespace(load_ml=1.0, scan=original, mask=lesions)
+        monkeypatch.setattr(train_steps.HeadGenerator, "generate", lambda self, number: next(drawn) and head)
+
+        def cut_off(folder, head, number):
+            (folder / "generated").mkdir()
+            (folder / "generated" / f"{number:06d}-2.npy").touch()
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as interrupted:
+            interrupted.setattr(train_steps, "write_head", cut_off)
+            with pytest.raises(KeyboardInterrupt):
+                train_steps.write_stacks(tmp_path, tmp_path / "stacks", 1)
+        for _ in range(2):
+            train_steps.write_stacks(tmp_path, tmp_path / "stacks", 1)
+    assert next(drawn) == 3  # generated twice, not for the third time
+    assert (tmp_path / "stacks/generated/000000-0.npy").stat().st_size
+
+
+def test_a_folder_that_packed_did_not_write_is_refused_at_once(tmp_path):
+    with modules_of("open_model", "train_gpu") as [train_gpu], pytest.raises(RunError, match="write the folder with"):
+        train_gpu.main(tmp_path / "out", tmp_path, minutes=0.01, variants="version-1", processes=1)
+    assert not (tmp_path / "out").exists()
 
 
 def test_scores_are_of_the_native_grid_at_every_threshold(modules, scan):
