@@ -133,7 +133,8 @@ class ACSConv3D(layers.Conv2D):
         extent = self.dilation_rate[0] * (self.kernel_size[0] - 1)
         widths = [(0, 0)] * 5
         widths[1 + self.axis] = (extent // 2, extent - extent // 2)
-        return ops.pad(inputs, widths)
+        # Zero as a tensor: else TensorFlow's graphs by oneDNN lose this padding after another, or before a leaky ReLU.
+        return ops.pad(inputs, widths, constant_values=ops.zeros((), inputs.dtype))
 
     def _convolved(self, inputs: Any, kernel: Any) -> Any:
         return ops.conv(inputs, kernel, self.strides, self.padding, None, self.dilation_rate[0])

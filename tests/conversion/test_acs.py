@@ -72,6 +72,14 @@ def test_other_planes_of_a_valid_or_strided_convolution_are_cut_like_the_first(o
     assert_allclose(found, uncut[:, *cut], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("behind", [[layers.BatchNormalization(), layers.ReLU()], [layers.LeakyReLU()]])
+def test_slices_that_are_padded_after_rows_and_columns_are_kept_in_graphs(behind):
+    # As DenseNet and EfficientNet begin.
+    flat = network_of(layers.ZeroPadding2D(1), layers.Conv2D(6, 3, use_bias=False), *behind, shape=(8, 8, 4))
+    volumes = convert(flat, "acs")
+    assert_allclose(volumes.predict(VOXELS, verbose=0), run(volumes, VOXELS), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("variant", ["acs", "acs_soft"])
 def test_a_network_with_acs_layers_is_read_back_as_it_was(variant, tmp_path):
     flat = network_of(layers.Conv2D(6, 3, strides=2, activation="relu"), layers.Conv2D(3, 1), shape=(8, 8, 4))
