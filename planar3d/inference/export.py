@@ -28,6 +28,7 @@ from planar3d.wording import listed
 # give far more. For outputs above 1, it is relative to the largest.
 TOLERANCE = 1e-4
 _DESCRIPTION = "planar3d.json"
+_NAMED = ".bin", ".onnx", ".tflite", ".xml"  # files of the network's name
 _USUAL = "openvino", "onnx", "savedmodel"
 
 
@@ -125,18 +126,19 @@ def export_network(
                     f"{difference:.1e}, more than {most:.0e}; it was deleted. Please report this network."
                 )
             write_json(temporary / _DESCRIPTION, described | {"largest_difference": difference})
-            _refuse_added(folder / name, temporary, network.name)
+            _refuse_added(folder / name, temporary)
         results.append(Exported(name, folder / name, difference))
         notify(results[-1])
     return results
 
 
-def _refuse_added(before: Path, made: Path, name: str) -> None:
+def _refuse_added(before: Path, made: Path) -> None:
     """Refuse to replace an export to which somebody added files, such as a smaller model made from it."""
     if not before.exists():
         return
     former = read_json(before / _DESCRIPTION, lambda content: content["network"])  # after which files are named
-    written = {str(path.relative_to(made)).replace(name, former) for path in made.rglob("*")}
+    again = (path.with_stem(former) if path.suffix in _NAMED else path for path in made.rglob("*"))
+    written = {str(path.relative_to(made)) for path in again}
     files = (str(path.relative_to(before)) for path in before.rglob("[!.]*") if not path.is_dir())
     if added := sorted(file for file in files if file not in written):
         raise Planar3DError(

@@ -516,6 +516,16 @@ def test_an_export_to_which_files_were_added_is_not_replaced(network, tmp_path):
     assert mine.read_text() == "mine" and made.is_file()
 
 
+@pytest.mark.parametrize("names", [("functional", "model"), ("planar3d", "e"), ("e", "saved_model")])
+def test_an_export_replaces_that_of_another_network_whatever_their_names(tmp_path, names):
+    _needs("onnx")
+    for name in names:
+        made = keras.Sequential([keras.Input((2, 4, 4, 1)), layers.Conv3D(1, 1)], name=name)
+        export_network(made, tmp_path, ["onnx", "savedmodel"])
+        assert {path.name for path in (tmp_path / "onnx").iterdir()} == {f"{name}.onnx", "planar3d.json"}
+    assert json.loads((tmp_path / "savedmodel/planar3d.json").read_text())["network"] == names[-1]
+
+
 def test_wrong_formats_and_networks_are_refused_before_anything_is_written(network, tmp_path, monkeypatch):
     with pytest.raises(Planar3DError, match="choose one of: 'openvino', 'onnx'"):
         export_network(network, tmp_path, ["savedmodel", "onxx"])
