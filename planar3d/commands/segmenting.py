@@ -214,7 +214,7 @@ def evaluate(
     from planar3d.evaluation.scores import MEASURES, score_scan
     from planar3d.scans.nifti import volume_of
     from planar3d.scans.readers import is_foreign
-    from planar3d.scans.volume import read_mask
+    from planar3d.scans.volume import is_placed, read_mask
 
     if prediction.is_dir():
         from planar3d.study.cohort_scores import mean_scores, score_masks
@@ -231,8 +231,12 @@ def evaluate(
         )
     if out:
         raise BadParameter(f"--out is only for a folder of masks, but {prediction} is not a folder.")
-    expert = read_mask(reference, None, assume_affine)
-    predicted = read_mask(prediction, expert, assume_affine)
+    if is_placed(reference):
+        expert = read_mask(reference)
+        predicted = read_mask(prediction, expert, assume_affine)
+    else:
+        predicted = read_mask(prediction, None, assume_affine)
+        expert = read_mask(reference, predicted, assume_affine)
     scores = score_scan(expert.voxels, predicted.voxels, expert.affine)
     lines = [f"{name:24s} {score_text(value, MEASURES[name].digits)}" for name, value in scores.items()]
     give(scores, lines, as_json)

@@ -221,6 +221,13 @@ def read_volume(
     return scan
 
 
+def is_placed(path: Path) -> bool:
+    """Whether an image defines its orientation; errors are those of reading it."""
+    with reading(path):
+        header, _ = reader_of(path).read(path, "a single volume")
+    return bool(header["sform_code"] or header["qform_code"])
+
+
 def _labels_sentence(mask: Scan) -> str:
     found = np.unique(mask.voxels)
     if len(found) > _MOST_LABELS and found[-1] > 1:

@@ -48,14 +48,18 @@ def test_scores_do_not_depend_on_how_either_file_is_stored(write_nifti, shape, o
         assert _evaluate(*paths) == pytest.approx(expected, rel=1e-5, nan_ok=True)
 
 
-@pytest.mark.parametrize("bare", ["prediction", "both"])
+@pytest.mark.parametrize("bare", ["prediction", "reference", "both"])
 def test_masks_without_geometry_are_scored_if_the_user_says_how_they_are_stored(write_nifti, bare):
     reference, prediction = (m.astype(np.uint8) for m in _masks((5, 6, 7)))
-    first = write_nifti(prediction, "p.nii.gz", **BARE)
-    second = write_nifti(reference, "r.nii.gz", np.diag([-1.0, 2, 3, 1]), **(BARE if bare == "both" else {}))
-    with pytest.raises(ScanError, match="--assume-affine"):
+    place = np.array([[0, 1.0, 0, 40], [2, 0, 0, -30], [0, 0, 3, 9], [0, 0, 0, 1]])
+    first, second = (
+        write_nifti(mask, f"{name}.nii.gz", place, **(BARE if bare in (name, "both") else {}))
+        for name, mask in (("prediction", prediction), ("reference", reference))
+    )
+    stored = "its axes run left, anterior, superior" if bare == "both" else "it is stored voxel by voxel like its scan"
+    with pytest.raises(ScanError, match=f"{stored}, add --assume-affine"):
         _evaluate(first, second)
-    expected = score_scan(reference, prediction, (1, 2, 3))
+    expected = score_scan(reference, prediction, (2, 1, 3))
     assert _evaluate(first, second, "--assume-affine") == pytest.approx(expected, nan_ok=True)
 
 
