@@ -121,9 +121,10 @@ def transplant(
     if halves and any(len(weight.shape) == 5 for weight in missing):
         raise WeightsError(f"{network.name} has no place for {listed(halves)}. {CONVERT_FIRST}")
     if strict and missing:
+        others = f" and, under other names, {listed(unused)}" if unused else ""
         raise WeightsError(
-            f"{network.name} lacks {counted(missing, 'weight')}: {listed(missing)}. "
-            f"The file has only {len(filled)}; choose weights of the whole network."
+            f"{network.name} lacks {counted(missing, 'weight')}: {listed(missing)}. The file has only {len(filled)} "
+            f"of its weights{others}; choose weights of the whole network."
         )
     for place, array in filled:
         with np.errstate(over="ignore"):

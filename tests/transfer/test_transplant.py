@@ -122,6 +122,9 @@ def test_strict_makes_a_missing_weight_an_error(planar_network, values):
     del values["block1_conv1/bias"]
     with unchanged(planar_network), pytest.raises(WeightsError, match=r"tiny lacks 1 weight: block1_conv1/bias \(4,\)"):
         transplant(planar_network, values, strict=True)
+    renamed = {name.replace("block1_conv1", "first"): array for name, array in values.items()}
+    with pytest.raises(WeightsError, match=r"lacks .* of its weights and, under other names, first/kernel"):
+        transplant(planar_network, renamed, strict=True)
 
 
 def test_numbered_weights_fill_a_layer_in_its_own_order():
