@@ -71,6 +71,10 @@ def with_unique_names(found: Sequence["ScanInput"]) -> list["ScanInput"]:
     counts = Counter(places)
     if twice := [item.path for item, place in zip(found, places, strict=True) if counts[place] > 1]:
         raise ScanError(f"{twice[0]} was given twice; name each scan once.")
+    for item in found:
+        for file in _further_files(item):
+            if Path(os.path.abspath(file)) in counts:
+                raise ScanError(f"{file} is a file of the scan {item.path}; name only one of them.")
     # Unreadable inputs have no outputs, so they do not need a unique name.
     usable = [item for item in found if not item.problem]
     called = [(item.name, _folders(item)) for item in usable]
@@ -84,6 +88,16 @@ def with_unique_names(found: Sequence["ScanInput"]) -> list["ScanInput"]:
     if alike := [str(item.path) for item, name in names.items() if shared[folded(name)] > 1]:
         raise ScanError(f"{' and '.join(alike[:2])} would have masks with the same name; rename one.")
     return [replace(item, name=names.get(item, item.name)) for item in found]
+
+
+def _further_files(item: "ScanInput") -> list[Path]:
+    """The other files of a scan that has several of one name, such as .hdr and .img."""
+    if item.series or item.images or not os.path.isfile(item.path):
+        return []
+    try:
+        return [file for file in item.files if file != item.path]
+    except ScanError:  # of a header that names no file, which is explained on reading
+        return []
 
 
 def _folders(item: "ScanInput") -> tuple[str, ...]:

@@ -5,6 +5,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 from stored_scans import touch
@@ -42,6 +43,15 @@ def test_files_are_taken_as_they_are():
 def test_a_scan_is_given_once(second):
     with pytest.raises(ScanError, match="given twice"):
         find_inputs(["a.nii", second])
+
+
+@pytest.mark.parametrize(("one", "other"), [("a.hdr", "a.img"), ("a.img", "a.hdr"), ("a.mhd", "a.raw")])
+def test_the_two_files_of_a_scan_are_named_as_such_and_not_asked_to_be_renamed(tmp_path, one, other):
+    nib.Nifti1Pair(np.zeros((2, 2, 2), np.int16), np.eye(4)).to_filename(tmp_path / "a.hdr")
+    (tmp_path / "a.mhd").write_text("ObjectType = Image\nNDims = 3\nElementDataFile = a.raw\n")
+    (tmp_path / "a.raw").write_bytes(bytes(16))
+    with pytest.raises(ScanError, match=rf"{other} is a file of the scan .*{one}; name only one of them"):
+        find_inputs([tmp_path / one, tmp_path / other])
 
 
 def test_two_files_of_one_name_in_one_place_are_refused():
