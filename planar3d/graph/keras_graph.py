@@ -164,6 +164,14 @@ def name_of(tensor: keras.KerasTensor) -> str:
     return operation_of(tensor).name
 
 
+def forget_uses(model: keras.Model) -> None:
+    """Make layers forget that they were applied in a finished model, which they would keep as long as they live."""
+    for node in nodes_of(model):
+        node.operation._inbound_nodes.remove(node)
+        for tensor in node.input_tensors:
+            operation_of(tensor)._outbound_nodes.remove(node)
+
+
 def layers_within(network: keras.Model, kind: type = keras.Layer) -> list[Any]:
     """The network and all its layers, including those nested in other layers, if they are of a kind."""
     return [layer for layer in network._flatten_layers() if isinstance(layer, kind)]
@@ -174,12 +182,10 @@ def kind_in_keras(operation: Any, known: Container[str]) -> str:
 
     A subclass that overrides the computation has no kind.
     """
-    kinds: Sequence[Any] = type(operation).__mro__
-    for kind in kinds:
-        operations = kind.__module__.startswith("keras.src.ops.")
-        name = f"ops.{kind.__name__}" if operations else kind.__name__
+    for kind in type(operation).__mro__:
+        name = "ops." * kind.__module__.startswith("keras.src.ops.") + kind.__name__
         if name in known and kind.__module__.startswith(("keras.", "planar3d.")):
-            same = (getattr(kinds[0], part, None) is getattr(kind, part, None) for part in _PARTS)
+            same = (getattr(type(operation), part, None) is getattr(kind, part, None) for part in _PARTS)
             return name if all(same) else ""
     return ""
 
@@ -210,10 +216,7 @@ def remembering_logits(tensors: Sequence[Any]) -> Any:
 
 @contextmanager
 def calling(network: keras.Model, moments: Callable[..., Any], add_loss: Callable[[Any], None]) -> Iterator[None]:
-    """Make all layers add losses by `add_loss(losses)`, and batch normalization use `moments(inputs, axes)`.
-
-    The latter returns mean and variance.
-    """
+    """Make layers call `add_loss(losses)`, and batch normalization `moments(inputs, axes)` for mean and variance."""
     layers = layers_within(network)
     for layer in layers:
         vars(layer)["add_loss"] = add_loss
@@ -233,8 +236,7 @@ def without_random_weights() -> Iterator[None]:
 
     JAX compiles the random initialization of each shape of kernel, for up to a second.
     """
-    kind, thread = keras.initializers.VarianceScaling, threading.get_ident()
-    zeros = keras.initializers.Zeros()
+    kind, zeros, thread = keras.initializers.VarianceScaling, keras.initializers.Zeros(), threading.get_ident()
 
     def initialize(initializer: Any, shape: Sequence[int], dtype: Any = None) -> Any:
         return zeros(shape, dtype) if threading.get_ident() == thread else drawn(initializer, shape, dtype)

@@ -10,7 +10,7 @@ from keras import layers, ops
 
 from planar3d.errors import Planar3DError
 from planar3d.graph.depth_graph import Node
-from planar3d.graph.keras_graph import applied, arguments_with, pass_through
+from planar3d.graph.keras_graph import applied, arguments_with, forget_uses, pass_through
 from planar3d.graph.layers import KINDS
 from planar3d.graph.reach import Range
 from planar3d.inference.plan import Piece, StretchShape
@@ -54,6 +54,7 @@ class KerasProgram:
     def __init__(self, piece: Piece, shapes: Sequence[StretchShape], uses: Mapping[UseKey, Any]) -> None:
         given = [keras.Input(batch_shape=(1, *shape)) for shape in shapes]
         self.model = keras.Model(given, _compute(piece, uses, given))
+        forget_uses(self.model)
         self.output_shapes: list[StretchShape] = [tuple(t.shape[1:]) for t in self.model.outputs]
         in_place = keras.backend.backend() == "tensorflow" and not on_gpu()
         self._run = as_written(self._on_tensorflow() if in_place else self._predict)

@@ -243,6 +243,15 @@ def test_programs_free_intermediate_results_before_another_is_built_and_compute_
     assert events[-4:] == ["freed"] * 4
 
 
+def test_a_network_keeps_nothing_of_the_programs_that_it_computes() -> None:
+    network = narrow_resunet()
+    predict = SharedInference(make_plan(described(network), 8), KerasEngine(network), PAPER.preparation)
+    uses = [len(uses) for layer in network.layers for uses in (layer._inbound_nodes, layer._outbound_nodes)]
+    for cols in (32, 48, 64):
+        predict(voxels(32, cols))
+    assert uses == [len(uses) for layer in network.layers for uses in (layer._inbound_nodes, layer._outbound_nodes)]
+
+
 def test_programs_of_all_sizes_share_their_kernels() -> None:
     openvino = pytest.importorskip("planar3d.inference.openvino_engine")
     plan, engine = make_plan(described(narrow_resunet()), 8, exact=False), openvino.OpenVINOEngine()
