@@ -1,4 +1,4 @@
-"""A faster import of TensorFlow, without the log lines that none of TensorFlow's settings suppresses."""
+"""A faster import of Keras and TensorFlow, without the log lines that none of TensorFlow's settings suppresses."""
 
 import gc
 import importlib.metadata
@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from importlib.abc import MetaPathFinder
@@ -17,6 +18,9 @@ from types import ModuleType
 # CUDA's compiler, installed by TensorFlow's extra and-cuda but not needed by PyTorch, and a loaded driver.
 _CUDA_PACKAGES = ("nvidia-cuda-nvcc-cu12", "nvidia-cuda-nvcc")
 _DRIVER = Path("/proc/driver/nvidia")
+# Keras and TensorFlow import them where they are installed, and do without them otherwise; here they get no data frame,
+# show no picture and are no estimator of scikit-learn.
+_UNUSED = ("matplotlib", "pandas", "sklearn")
 
 
 def quiet_tensorflow() -> None:
@@ -24,7 +28,7 @@ def quiet_tensorflow() -> None:
 
     Without CUDA and a driver, the error about their absence is suppressed too, and so is oneDNN's about missing bf16
     multiplication: both occur once per process, and are triggered here. TensorFlow is not imported here: its first
-    import elsewhere is quiet, and a process that only imports it takes a third less time without garbage collection.
+    import elsewhere is quiet, and that of Keras takes half the time without garbage collection and unused packages.
     """
     # TensorFlow disables oneDNN on processors without AVX-512; only with it is shared inference bit for bit windowed.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
@@ -33,19 +37,19 @@ def quiet_tensorflow() -> None:
         os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
         logging.getLogger("tensorflow").setLevel("ERROR")  # or every further fold warns of functions traced again
     if "tensorflow" not in sys.modules and not any(isinstance(finder, _FirstImport) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _FirstImport(quiet))
+        sys.meta_path[:0] = [_FirstImport("keras", quiet=False), _FirstImport("tensorflow", quiet)]
 
 
 class _FirstImport(MetaPathFinder):
-    """Finds TensorFlow as usual, and loads it without collecting garbage; if quiet, it captures the standard error."""
+    """Finds a package as usual, and loads it quickly; if quiet, it captures the standard error meanwhile."""
 
-    def __init__(self, quiet: bool) -> None:
-        self.quiet = quiet
+    def __init__(self, name: str, quiet: bool) -> None:
+        self.name, self.quiet = name, quiet
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if fullname != "tensorflow":
+        if fullname != self.name:
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(fullname)
@@ -53,7 +57,7 @@ class _FirstImport(MetaPathFinder):
             load = spec.loader.exec_module
 
             def load_quickly(module: ModuleType) -> None:
-                with uncollected(), withheld_stderr() if self.quiet else nullcontext():
+                with uncollected(), _without_unused(), withheld_stderr() if self.quiet else nullcontext():
                     load(module)
                     if self.quiet and not _has_cuda():
                         with suppress(Exception):  # raised again when devices are needed
@@ -63,6 +67,27 @@ class _FirstImport(MetaPathFinder):
 
             spec.loader.exec_module = load_quickly  # type: ignore[method-assign]
         return spec
+
+
+class _Unused(MetaPathFinder):
+    """Hides `_UNUSED` from the thread that makes this."""
+
+    def __init__(self) -> None:
+        self.thread = threading.get_ident()
+
+    def find_spec(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None) -> None:
+        if fullname in _UNUSED and threading.get_ident() == self.thread:
+            raise ModuleNotFoundError(f"{fullname} is not loaded with Keras", name=fullname)
+
+
+@contextmanager
+def _without_unused() -> Iterator[None]:
+    finder = _Unused()
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
 
 
 def _has_cuda() -> bool:
