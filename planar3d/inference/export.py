@@ -22,11 +22,12 @@ from planar3d.networks.registry import refuse_other_ends
 from planar3d.recipes import Recipe
 from planar3d.recipes.recipe import check_recipe
 from planar3d.sections import check_choice
+from planar3d.training.backends import on_gpu
 from planar3d.wording import listed
 
-# Largest difference of a probability explained by another order of summation, with a margin; wrong weights or layers
-# give far more. For outputs above 1, it is relative to the largest.
-TOLERANCE = 1e-4
+# Largest difference explained by another order of summation, with a margin, as a share of the output's range; wrong
+# weights or layers give far more. A runtime may compute a sigmoid only to some 1e-7, of outputs above 1 of the largest.
+TOLERANCE, _LEAST = 1e-4, 1e-6
 _DESCRIPTION = "planar3d.json"
 _NAMED = ".bin", ".onnx", ".tflite", ".xml"  # files of the network's name
 _USUAL = "openvino", "onnx", "savedmodel"
@@ -73,7 +74,8 @@ def export_network(
         RecipeError: the network's channels, windows or outputs differ from the recipe's.
         Planar3DError: an unknown format, something else in a folder's place or added to it, a missing package, a
             backend that the format does not support, a network in another precision, a layer that cannot be exported,
-            or a difference above 1e-4, of outputs above 1 relative to the largest.
+            or a difference above 1e-4 of the output's range and above 1e-6 (on a GPU 1e-4; for outputs above 1, of the
+            largest).
     """
     if formats is None:
         formats = [name for name in _USUAL if FORMATS[name].backend in (None, keras.backend.backend())]
@@ -97,7 +99,8 @@ def export_network(
             f"{network.name} gives values that are not finite for a window of noise, so no file can be compared with "
             "it. Check its weights."
         )
-    most = TOLERANCE * max(1.0, float(np.max(np.abs(expected))))
+    least = TOLERANCE if on_gpu() else _LEAST  # GPUs round to TF32
+    most = max(TOLERANCE * float(np.ptp(expected)), least * max(1.0, float(np.max(np.abs(expected)))))
     described = _description(network, recipe)
     metadata = {f"planar3d_{key}": json.dumps(value) for key, value in described.items()}
     results = []

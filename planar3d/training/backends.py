@@ -20,7 +20,7 @@ _CONVOLUTIONS = (layers.Conv1D, layers.Conv2D, layers.Conv3D, *_DEPTHWISE, *_TRA
 def on_gpu() -> bool:
     """Whether the backend computes on a GPU."""
     backend = keras.backend.backend()
-    return _ON_GPU[backend](import_module(backend))
+    return backend in _ON_GPU and _ON_GPU[backend](import_module(backend))
 
 
 def trains(backend: str) -> bool:

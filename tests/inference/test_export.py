@@ -436,6 +436,22 @@ def test_what_differs_from_keras_is_not_kept(network, tmp_path, monkeypatch):
     assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["wrong", "wrong/planar3d.json"]
 
 
+def test_a_file_without_its_last_layer_s_kernel_is_not_kept_where_all_probabilities_are_tiny(tmp_path, monkeypatch):
+    """A model of lesions gives less than 0.001 for noise."""
+    _needs("onnx")
+    made = keras.Sequential([keras.Input((4, 8, 8, 3)), layers.Conv3D(1, 3, activation="sigmoid", name="head")])
+    made.layers[-1].bias.assign([-10.0])
+    export_network(made, tmp_path, "onnx")
+    without = keras.models.clone_model(made)
+    without.layers[-1].bias.assign([-10.0])
+    without.layers[-1].kernel.assign(0 * made.layers[-1].kernel)
+    monkeypatch.setitem(
+        FORMATS, "wrong", Format(lambda *given: None, lambda *given: without.predict_on_batch(given[2]))
+    )
+    with pytest.raises(Planar3DError, match="differs from Keras by up to"):
+        export_network(made, tmp_path, "wrong")
+
+
 def test_a_file_whose_channels_are_exchanged_is_not_kept(tmp_path, monkeypatch):
     made = keras.Sequential([keras.Input((4, 8, 8, 3)), layers.Conv3D(2, 3)], name="three")
 
