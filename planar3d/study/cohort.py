@@ -138,6 +138,10 @@ def _finish(task: CohortTask) -> None:
     """Report the state of all scans, and write tables and report unless other processes are still working."""
     folder, notify, page = task.folder, task.notify, task.folder.path / PAGE
     standing = folder.standing(task.items)
+    for path, why in task.failed.items():
+        if (place := os.path.abspath(path)) in standing.done:  # the mask is another's
+            standing.done.remove(place)
+            standing.failed[place] = why
     if len(standing.done) < len(task.items) and not task.single:
         notify(str(standing))
     for path, holder in task.claimed.items():

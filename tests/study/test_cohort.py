@@ -630,7 +630,9 @@ def test_a_scan_that_was_moved_and_whose_mask_was_changed_has_one_row(scans, mod
     (tmp_path / "moved").mkdir()
     moved = first.rename(tmp_path / "moved" / first.name)
     shutil.copy(tmp_path / "masks/second_FLAIR_mask.nii.gz", tmp_path / "masks/first_FLAIR_mask.nii.gz")
-    assert list(segment_all([moved, second], model, tmp_path / "masks", PLAIN, str).failed) == [moved]
+    lines: list[str] = []
+    assert list(segment_all([moved, second], model, tmp_path / "masks", PLAIN, lines.append).failed) == [moved]
+    assert lines[-2:] == ["1 of 2 scans done, 1 failed", f"1 of 2 scans failed: {moved}"]
     rows = list(csv.DictReader((tmp_path / "masks/scans.csv").read_text().splitlines()))
     assert [(row["scan"], row["state"], row["path"]) for row in rows] == [
         ("first_FLAIR", "mask changed", str(moved)),
