@@ -82,7 +82,9 @@ def read_pair(path: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]:
 def write_nibabel(voxels: np.ndarray, affine: np.ndarray, path: Path) -> None:
     """Write voxels (i, j, k) in the format of the file's ending."""
     kind = nib.Nifti1Pair if _PAIR.fullmatch(path.name) else nib.MGHImage
-    kind(voxels, affine).to_filename(path)
+    known = path.with_name(path.name.replace(".mgh.gz", ".mgz"))  # the only name that nibabel has for it
+    kind(voxels, affine).to_filename(known)
+    known.replace(path)
 
 
 def _size(path: Path, header: Any, needed: str) -> int:

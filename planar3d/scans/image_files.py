@@ -17,8 +17,8 @@ from planar3d.wording import counted
 _NIFTI = (".nii.gz", ".nii")
 # Other image formats and compressions. The first of a pair of files is named.
 _OTHERS = (
-    ".nii.bz2 .nii.xz .nii.zst .nii.z .nii.zip .img .hdr .img.gz .hdr.gz .mgz .mgh .mnc .mnc.gz .nrrd .nhdr .mha .mhd "
-    ".mif .mif.gz .mih .head .brik .brik.gz .par .rec"
+    ".nii.bz2 .nii.xz .nii.zst .nii.z .nii.zip .img .hdr .img.gz .hdr.gz .mgz .mgh .mgh.gz .mnc .mnc.gz .nrrd .nhdr "
+    ".mha .mhd .mif .mif.gz .mih .head .brik .brik.gz .par .rec"
 )
 _SUFFIXES = (*_NIFTI, *_OTHERS.split())
 SYSTEM = {"lost+found", "$RECYCLE.BIN", "System Volume Information", "__MACOSX"}

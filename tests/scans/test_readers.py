@@ -13,6 +13,7 @@ from scipy.spatial.transform import Rotation
 
 from planar3d.errors import ScanError
 from planar3d.scans.foreign_images import files_of_mask
+from planar3d.scans.image_files import suffix
 from planar3d.scans.inputs import find_inputs, outputs_of
 from planar3d.scans.itk_images import is_itk_image, itk_files
 from planar3d.scans.readers import is_foreign, write_like
@@ -24,7 +25,20 @@ AFFINE[:3] = np.c_[
     Rotation.from_euler("xyz", (12, -7, 20), degrees=True).as_matrix() @ np.diag([-0.9, 0.9, 3]), (50, -60, 7)
 ]
 VOXELS = np.random.default_rng(0).integers(-200, 3000, (12, 14, 9)).astype(np.int16)
-NAMES = ["a.mgz", "A.MGZ", "a.mgh", "a.hdr", "a.img", "A.IMG", "a.img.gz", "a.mha", "a.mhd", "a.nrrd", "a.nhdr"]
+NAMES = [
+    "a.mgz",
+    "A.MGZ",
+    "a.mgh",
+    "a.mgh.gz",
+    "a.hdr",
+    "a.img",
+    "A.IMG",
+    "a.img.gz",
+    "a.mha",
+    "a.mhd",
+    "a.nrrd",
+    "a.nhdr",
+]
 FREESURFER = ("a.mgz", "a.mgh")
 
 
@@ -36,6 +50,8 @@ def _write(path, voxels=VOXELS, affine=AFFINE):
         image.CopyInformation(SimpleITK.ReadImage(str(path.parent / "source.nii")))
         SimpleITK.WriteImage(image, str(path))
         (path.parent / "source.nii").unlink()
+    elif path.name.endswith(".mgh.gz"):
+        path.write_bytes(gzip.compress(nib.MGHImage(voxels, affine).to_bytes()))
     else:
         (nib.MGHImage if path.suffix.lower() in (".mgz", ".mgh") else nib.Nifti1Pair)(voxels, affine).to_filename(path)
     return path
@@ -45,7 +61,7 @@ def _write(path, voxels=VOXELS, affine=AFFINE):
 def test_voxels_and_places_are_those_written(tmp_path, name):
     path = _write(tmp_path / name)
     scan = read_scan(path)
-    assert is_foreign(path) and scan.voxels.dtype == np.float32
+    assert is_foreign(path) and suffix(path) and scan.voxels.dtype == np.float32
     np.testing.assert_array_equal(scan.voxels, VOXELS)
     np.testing.assert_allclose(scan.affine, AFFINE, atol=1e-4)
 
