@@ -31,7 +31,7 @@ from planar3d.wording import visible
 _in_full = warnings.formatwarning
 _BACKENDS = ("jax", "torch", "openvino")  # packages that Keras' backends import; NumPy's imports jax
 # Classes and words by which Python, NumPy, TensorFlow, torch, JAX and OpenVINO say that memory is missing.
-_NO_MEMORY = re.compile("MemoryError|ResourceExhausted|OutOfMemory|RESOURCE_EXHAUSTED|allocate memory|bad.?alloc")
+_NO_MEMORY = re.compile("MemoryError|ResourceExhausted|OutOfMemory|RESOURCE_EXHAUSTED|allocate .*memory|bad.?alloc")
 _ENDING = ("SIGINT", "SIGTERM", "SIGHUP")  # by Ctrl-C, by a scheduler, and by closing the terminal
 _LATER = 0.1  # seconds after which a lost signal is sent again, so that an error raised instead can end the command
 
@@ -192,8 +192,8 @@ def run_in_sentences(call: Callable[[], Any]) -> Any:
         file = file_of(error)
         _fail(f"{file}: {error.strerror}. No incomplete file was left behind.{_advice(error, file)}")
     except Exception as error:
-        said = f"{type(error).__name__}: {error}".partition("\n")[0]
-        if not _NO_MEMORY.search(said):
+        said = next(filter(_NO_MEMORY.search, f"{type(error).__name__}: {error}".splitlines()), "")
+        if not said:
             raise
         _fail(
             f"Out of memory ({said[:200]}). Finished parts are kept. Use a computer or GPU with more memory, end other "

@@ -129,8 +129,11 @@ def compile_on_cpu(core: Any, model: Any, bf16: bool) -> Any:
     try:
         return core.compile_model(model, "CPU", hints)
     except RuntimeError as error:  # e.g. bf16 where ONEDNN_MAX_CPU_ISA excludes AVX-512
-        reason = f"OpenVINO cannot compile the network: {str(error).strip().splitlines()[-1].partition('. ')[0]}"
-        raise Planar3DError(f"{reason}. Use another precision, or engine='keras'.") from error
+        said = str(error).strip().splitlines()[-1].partition(". ")[0]
+        advice = "Use another precision, or engine='keras'."
+        if "alloc" in said:  # std::bad_alloc, or: Failed to allocate … bytes of memory
+            said, advice = f"out of memory ({said})", "Use a computer with more memory, or end other programs."
+        raise Planar3DError(f"OpenVINO cannot compile the network: {said}. {advice}") from error
 
 
 def _graph_of(

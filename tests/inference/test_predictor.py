@@ -245,16 +245,31 @@ class TestOpenVINO:
         monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
         assert predictor(narrow_resunet(), RECIPE).description == "shared on OpenVINO, float32"
 
-    def test_what_openvino_cannot_compile_is_said_in_a_sentence(self) -> None:
+    @pytest.mark.parametrize(
+        ("said", "sentence"),
+        [
+            (
+                "no primitive. Run it with ONEDNN_VERBOSE.",
+                r": no primitive\. Use another precision, or engine='keras'\.",
+            ),
+            ("std::bad_alloc", r": out of memory \(std::bad_alloc\)\. Use a computer with more memory"),
+            (
+                "Failed to allocate 9 bytes of memory",
+                r": out of memory \(Failed to .*\)\. Use a computer with more memory",
+            ),
+        ],
+    )
+    def test_what_openvino_cannot_compile_is_said_in_a_sentence(self, said: str, sentence: str) -> None:
         engine = pytest.importorskip("planar3d.inference.openvino_engine")
-        sentence = r"OpenVINO cannot compile the network: .+\. Use another precision, or engine='keras'\."
-        with pytest.raises(Planar3DError, match=sentence):
-            engine.compile_on_cpu(_Refusing, None, bf16=True)
+        with pytest.raises(Planar3DError, match=f"OpenVINO cannot compile the network{sentence}"):
+            engine.compile_on_cpu(_Refusing(said), None, bf16=True)
 
 
 class _Refusing:
-    """An OpenVINO core without the primitives that a network needs."""
+    """An OpenVINO core without the primitives or the memory that a network needs."""
 
-    @staticmethod
-    def compile_model(*_: object) -> None:
-        raise RuntimeError("Exception from core.cpp:117:\nno primitive. Run it with ONEDNN_VERBOSE.\n\n")
+    def __init__(self, said: str) -> None:
+        self._said = said
+
+    def compile_model(self, *_: object) -> None:
+        raise RuntimeError(f"Exception from core.cpp:117:\n{self._said}\n\n")
