@@ -175,6 +175,12 @@ def _check(network: keras.Model) -> None:
             f"Layer {other.name} computes in {other.compute_dtype}; to export the network, build it in float32 and "
             "load its weights."
         )
+    taken, given = (tensor.dtype for tensor in (*network.inputs, *network.outputs))
+    if not taken == given == "float32":
+        raise Planar3DError(
+            f"{network.name} takes {taken} and gives {given}, but exported files take and give float32; rebuild its "
+            "input or output in float32."
+        )
 
 
 def _noise(network: keras.Model) -> np.ndarray:

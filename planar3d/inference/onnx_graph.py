@@ -98,7 +98,7 @@ def network_graph(network: Description) -> tuple[OnnxGraph, list[End], list[End]
     graph.nodes[-1].output[0] = "output"
 
     first, last = (
-        (name, TensorProto.FLOAT, [size or axis for size, axis in zip(shape, AXES, strict=True)])
+        (name, TensorProto.FLOAT, [size or axis for size, axis in zip((None, *shape[1:]), AXES, strict=True)])
         for name, shape in zip(("input", "output"), ends, strict=True)
     )
     return graph, [first], [last]

@@ -185,6 +185,25 @@ def test_onnx_takes_several_windows_at_once(network, tmp_path):
     np.testing.assert_allclose(found, network.predict_on_batch(windows), atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["onnx", "openvino"])
+def test_a_network_of_a_fixed_batch_is_exported_for_any(tmp_path, name):
+    _needs(name)
+    inputs = keras.Input((4, 8, 8, 1), batch_size=2)
+    made = keras.Model(inputs, layers.GroupNormalization(1)(layers.Conv3D(2, 3)(inputs)))
+    export_network(made, tmp_path, name)
+    windows = _window(made, batch=3)
+    expected = np.concatenate([made.predict_on_batch(window[np.newaxis]) for window in windows])
+    np.testing.assert_allclose(FORMATS[name].run(tmp_path / name, made.name, windows), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("taken", "given"), [("uint8", "float32"), ("float16", "float32"), ("float32", "int32")])
+def test_a_network_of_other_values_than_float32_is_refused(tmp_path, taken, given):
+    inputs = keras.Input((2, 4, 4, 1), dtype=taken)
+    made = keras.Model(inputs, keras.ops.cast(layers.Rescaling(0.5)(inputs), given), name="other")
+    with pytest.raises(Planar3DError, match=f"^other takes {taken} and gives {given}, but exported files take"):
+        export_network(made, tmp_path, "savedmodel")
+
+
 def _odd(x):
     """Every layer that ONNX is written from, where possible with settings at which the frameworks could differ."""
     a = layers.Conv3D(4, (3, 2, 3), strides=2, padding="same", activation="silu")(x)
