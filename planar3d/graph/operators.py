@@ -189,6 +189,8 @@ def activated(use: Use, value: Any, function: str = "") -> Any:
         return use.add("Mul", value, reduce(partial(activated, use), _GATES[function], value), part=function)
     if function in _ENDS:
         return _clipped(use, value, *_ENDS[function], part=function)
+    if function == "tanh_shrink":
+        return use.add("Sub", value, activated(use, value, "tanh"), part=function)
     if function == "gelu":  # x (erf(x / √2) / 2 + 1/2)
         root, half = use.constant("root", np.float32(0.5**0.5)), use.constant("half", np.float32(0.5))
         error = use.add("Erf", use.add("Mul", value, root, part="scaled"), part="erf")
@@ -210,10 +212,13 @@ _ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "celu": ("Celu", {"alpha": 1.0}),
     "elu": ("Elu", {"alpha": 1.0}),
     "exponential": ("Exp", {}),
+    "hard_shrink": ("Shrink", {"lambd": 0.5}),
     "hard_sigmoid": ("HardSigmoid", {"alpha": 1 / 6, "beta": 0.5}),
     "leaky_relu": ("LeakyRelu", {"alpha": 0.2}),
     "log_softmax": ("LogSoftmax", {"axis": 1}),
+    "soft_shrink": ("Shrink", {"lambd": 0.5, "bias": 0.5}),
     "softmax": ("Softmax", {"axis": 1}),
+    "sparse_sigmoid": ("HardSigmoid", {"alpha": 0.5, "beta": 0.5}),
     **{op.lower(): (op, {}) for op in ("Relu", "Selu", "Sigmoid", "Softplus", "Softsign", "Tanh")},
 }
 _ENDS = {"hard_tanh": (-1, 1), "relu6": (0, 6)}
