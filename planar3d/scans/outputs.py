@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -16,8 +17,15 @@ from planar3d.wording import folded
 if TYPE_CHECKING:
     from planar3d.scans.inputs import ScanInput
 
-REFUSED = errno.EINVAL, errno.EILSEQ, errno.ENAMETOOLONG  # how file systems refuse a name, as a:b on exFAT
+_REFUSED = errno.EINVAL, errno.EILSEQ, errno.ENAMETOOLONG  # how file systems refuse a name, as a:b on exFAT
+_ALSO_REFUSED = errno.EIO, errno.ENOENT  # by some drivers in FUSE, for names with a character that Windows forbids
 RENAME = "Rename the scan, or name it in a table with the columns scan and name."
+
+
+def is_refused(error: OSError, path: Path) -> bool:
+    """Whether the file system refuses the name of a file with this error."""
+    is_forbidden = re.search(r'[\\:*?"<>|]', path.name) is not None
+    return error.errno in _REFUSED or (is_forbidden and error.errno in _ALSO_REFUSED)
 
 
 def named(plain: str, bids: str = "") -> Any:

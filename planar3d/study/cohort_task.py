@@ -17,7 +17,7 @@ from planar3d.locks import Claim, Holder
 from planar3d.pipeline import one_ahead, one_behind
 from planar3d.progress import Notify, Ticker, duration
 from planar3d.scans.inputs import ScanInput, read_input_images
-from planar3d.scans.outputs import REFUSED, RENAME, Outputs
+from planar3d.scans.outputs import RENAME, Outputs, is_refused
 from planar3d.scans.preparation.prepared import Prepared
 from planar3d.scans.volume import Scan
 from planar3d.study.cohort_folder import CohortFolder
@@ -237,7 +237,7 @@ class CohortTask:
             self._give_back(item)
             if not self._claim(item):
                 return
-        if isinstance(error, OSError) and error.errno in REFUSED:
+        if isinstance(error, OSError) and is_refused(error, self.items[item].mask):
             error = ScanError(f"{item.path}: {self.folder.path} refuses its name ({error.strerror}). {RENAME}")
         if self.single or isinstance(error, OSError):
             raise error

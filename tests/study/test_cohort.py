@@ -308,18 +308,20 @@ def test_a_page_of_another_origin_is_replaced_neither_now_nor_later(scans, model
     assert page.read_text() == "<html>mine</html>"
 
 
-def test_a_scan_whose_name_the_file_system_refuses_fails_alone(scans, model, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("name", "number"), [("colon", errno.EINVAL), ("a:b", errno.EIO), ("a:b", errno.ENOENT)])
+def test_a_scan_whose_name_the_file_system_refuses_fails_alone(scans, model, tmp_path, monkeypatch, name, number):
     """As exFAT and Windows' file systems refuse a:b; it had ended the command, and no scan was segmented."""
-    given = [shutil.copy(scans[0], tmp_path / name) for name in ("colon_FLAIR.nii.gz", "good_FLAIR.nii.gz")]
+    given = [shutil.copy(scans[0], tmp_path / f"{each}_FLAIR.nii.gz") for each in (name, "good")]
+    reason = os.strerror(number)
 
     def refuse(path, *how, mkdir=Path.mkdir, **more):
-        if "colon" in path.name:
-            raise OSError(errno.EINVAL, "Invalid argument", str(path))
+        if name in path.name:
+            raise OSError(number, reason, str(path))
         mkdir(path, *how, **more)
 
     monkeypatch.setattr(Path, "mkdir", refuse)
     made = segment_all(given, model, tmp_path / "masks", PLAIN, str)
-    assert len(made.records) == 1 and "refuses its name (Invalid argument). Rename the scan" in made.failed[given[0]]
+    assert len(made.records) == 1 and f"refuses its name ({reason}). Rename the scan" in made.failed[given[0]]
 
 
 @pytest.mark.parametrize("renamed", range(4))
