@@ -7,6 +7,7 @@ from functools import partial
 import keras
 import numpy as np
 
+from planar3d.environment import machine
 from planar3d.errors import RunError
 from planar3d.evaluation.challenges import score_targets
 from planar3d.files import read_rows, remove_temporaries, write_csv
@@ -129,8 +130,8 @@ def _train(run: Run, number: int, notify: Notify, devices: str | None, claim: Cl
         assert isinstance(samples, ScanSamples)  # only these allow cached features
         samples = _with_features(run, number, encoder_of(network, recipe), scans, samples, notify)
     card = training_card(recipe, run.data, fold, number, len(run.folds))
-    # Folds trained on other machines may differ in it.
-    card["training"] = {"precision": computed_precision(recipe.training.precision)}
+    # Folds trained on other machines may differ in these.
+    card["training"] = {"precision": computed_precision(recipe.training.precision), "machine": machine()}
     numbers = training, validation
     fit(network, trained, samples, *numbers, recipe, folder, notify, card, devices=chosen, check=claim.require)
     write_card(folder / BEST_WEIGHTS)

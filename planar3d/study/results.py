@@ -191,7 +191,7 @@ def require_own_weights(run: Run, number: int) -> None:
 
 
 def _trained_otherwise(fold: Path, started: Mapping[str, Any]) -> str:
-    """The versions and the precision with which a fold was trained, if the run was started with others."""
+    """The versions, precision and machine with which a fold was trained, if the run was started with others."""
     found: Mapping[str, Any] = {}
     with suppress(OSError, LookupError, WeightsError):
         card = read_metadata(fold / "best.weights.h5")[CARD]

@@ -84,12 +84,14 @@ def test_the_run_folder_says_what_was_asked(run):
     assert open_run(run.folder).folds == run.folds
 
 
-def test_folds_of_another_precision_than_the_starting_machine_s_are_named(run, data, tmp_path):
+def test_folds_of_another_machine_than_the_starting_one_are_named_with_its_precision(run, data, tmp_path):
     folder = shutil.copytree(run.folder, tmp_path / "run")
     environment = json.loads((folder / "environment.json").read_text())
     assert not read_results(folder).notes
-    (folder / "environment.json").write_text(json.dumps(environment | {"precision": "float16"}))
-    said = f"trained otherwise than environment.json says: precision {environment['precision']} instead of float16."
+    started = {"precision": "float16", "machine": "another"}
+    (folder / "environment.json").write_text(json.dumps(environment | started))
+    others = "; ".join(f"{name} {environment[name]} instead of {there}" for name, there in started.items())
+    said = f"trained otherwise than environment.json says: {others}."
     assert read_results(folder).notes == [f"Fold 1 was {said}", f"Fold 2 was {said}"]
 
 
