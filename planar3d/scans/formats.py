@@ -101,7 +101,7 @@ def foreign_format(path: Path, start: bytes, zipped: bool = False) -> str:
     found = next((each for place, magic, each in _MAGICS if start[place : place + len(magic)] == magic), None)
     if found is _PAIR and len(start) < PAIR_BYTES:
         return f"is not a NIfTI file: it ends inside its header, at byte {len(start)}. Copy or download it again."
-    found = found or next((each for beginning, each in _TEXTS.items() if re.match(beginning, text.lower())), None)
+    found = found or _text_format(text)
     named = _FORMATS.get(_ending(path))
     if start and not (text and named in _BINARY):
         found = named if named in _CONTAINED else found or named
@@ -114,6 +114,16 @@ def foreign_format(path: Path, start: bytes, zipped: bool = False) -> str:
         shown = line[:_SHOWN] + "…" * (len(line) > _SHOWN)
         return f"is not a NIfTI file: it is text that begins with “{shown}”. {_NOT_A_SCAN}"
     return "is not a NIfTI file: it has no NIfTI header. Convert the original data to NIfTI, or copy the file again."
+
+
+def stand_in(path: Path, start: bytes) -> str:
+    """What came instead of a file's content, such as a pointer, and what to do; empty for other content."""
+    found = _text_format(_text(start))
+    if found is None:
+        return ""
+    folder, name = map(shlex.quote, (str(path.parent), path.name))
+    again = "Download the file again, perhaps after a login."
+    return f"{found.what}. {again if found.advice == _NOT_A_SCAN else found.advice.format(folder=folder, name=name)}"
 
 
 def describe(found: _Format, path: Path, zipped: bool = False) -> str:
@@ -138,6 +148,10 @@ def _text(start: bytes) -> str:
     """The beginning of a text; empty for other content."""
     start = start[:LOOK].removeprefix(b"\xef\xbb\xbf").strip()
     return "" if _CONTROL & set(start) else start.decode("utf-8", "replace")
+
+
+def _text_format(text: str) -> _Format | None:
+    return next((each for beginning, each in _TEXTS.items() if re.match(beginning, text.lower())), None)
 
 
 _PACKED = (".nii", ".gz", ".bz2", ".xz", ".zst", ".z")

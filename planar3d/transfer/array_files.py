@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 
 from planar3d.errors import Planar3DError, WeightsError
+from planar3d.scans.formats import LOOK, stand_in
 from planar3d.transfer import keras2_layout, keras3_layout
 from planar3d.transfer.digests import digest_of_all
 from planar3d.transfer.guards import NUMBERS, SIGNATURE, SizeBudget, opened, texts
@@ -62,10 +63,12 @@ def read_directly(path: Path) -> Arrays:
 
 def _reader(path: Path) -> Callable[[Path], Arrays]:
     with path.open("rb") as file:
-        start = file.read(len(SIGNATURE))
+        start = file.read(LOOK)
+    if instead := stand_in(path, start):
+        raise WeightsError(f"{path} is not a weights file: it is {instead}")
     if not start:
         raise WeightsError(f"{path} is empty; get it again. Supported formats: {FORMATS}.")
-    if start == SIGNATURE:
+    if start.startswith(SIGNATURE):
         return _read_hdf5
     # By suffix as well: torch writes a zip archive, like NumPy and Keras, or a plain pickle.
     if path.suffix in TORCH_READERS and not _is_array_archive(path):

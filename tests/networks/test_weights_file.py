@@ -381,7 +381,16 @@ def test_a_recipe_of_ones_own_goes_around_one_that_is_refused(trained):
 
 
 @pytest.mark.parametrize(
-    ("content", "sentence"), [(b"", "is empty"), (b"a text", "an unknown format"), (None, "is a folder")]
+    ("content", "sentence"),
+    [
+        (b"", "is empty"),
+        (b"a text", "an unknown format"),
+        (None, "is a folder"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1", "Git LFS pointer .* with: git -C .* lfs pull"),
+        (b"../.git/annex/objects/a/b.h5\n", r"git-annex pointer .* annex get model\.weights\.h5"),
+        (b"<!DOCTYPE html><html>", r"it is a web page\. Download the file again"),
+        (b'{"message": "Not Found"}', r"it is a JSON text\. Download the file again"),
+    ],
 )
 def test_what_is_no_weights_file_is_refused(tmp_path, content, sentence):
     path = tmp_path / "model.weights.h5"
