@@ -335,7 +335,7 @@ def test_a_demonstration_into_a_file_is_refused_before_a_phantom_is_written(run,
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-def test_a_value_that_needs_no_tensorflow_is_refused_before_its_import(tmp_path):
+def test_a_value_that_needs_no_tensorflow_is_refused_before_its_import(data, tmp_path):
     """It takes seconds."""
     out = ["--out", str(tmp_path / "out")]
     commands = [
@@ -344,7 +344,9 @@ def test_a_value_that_needs_no_tensorflow_is_refused_before_its_import(tmp_path)
         ["info", "--model", "a.weights.h5", "--network", "vgg16"],
         ["train", "--data", str(tmp_path), "--set", "epoch=3", *out],
         ["crossval", "--data", str(tmp_path / "missing"), *out],
-        ["reproduce", "--demo", "--precision", "float8", *out],
+        ["crossval", "--data", str(data), "--folds", "20", *out],
+        ["prepare", "--data", str(data), "--folds", "all", *out],
+        ["reproduce", "--demo", "--only", "first", *out],
     ]
     script = (
         "import json, sys\nfrom typer.testing import CliRunner\nfrom planar3d.cli import app\n"

@@ -64,13 +64,15 @@ def prepare(
     """Prepare all scans of a data set for the network of a recipe."""
     from planar3d.scans.layouts import find_cases
     from planar3d.study.cluster import check_cluster
-    from planar3d.study.preparing import prepare_scans
     from planar3d.study.reproduce import folds_for
     from planar3d.study.run_folder import start_run
 
     if cluster:  # whose workers may be in another folder
         check_cluster(cluster)
         data, out = data.absolute(), out.absolute()
-    dataset = find_cases(data)
-    run = start_run(out, dataset, chosen_recipe(recipe, settings, size=size), folds_for(dataset, folds))
+    chosen, dataset = chosen_recipe(recipe, settings, size=size), find_cases(data)
+    all_folds = folds_for(dataset, folds)
+    from planar3d.study.preparing import prepare_scans  # imports TensorFlow
+
+    run = start_run(out, dataset, chosen, all_folds)
     prepare_scans(run, say, assume_affine, cluster)

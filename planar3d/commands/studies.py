@@ -43,21 +43,21 @@ def train(
     assume_affine: AssumeAffine = False,
 ) -> None:
     """Train one fold; interrupted training resumes where it stopped."""
+    from planar3d.scans.folds import choose_folds
     from planar3d.scans.layouts import find_cases
+    from planar3d.study.reproduce import folds_for
+    from planar3d.study.run_folder import start_run
 
     chosen = chosen_recipe(recipe, settings, size=size, seed=seed, precision=precision)
     dataset = find_cases(data)
-    from planar3d.scans.folds import choose_folds
-    from planar3d.study.cross_validation import train_fold  # imports TensorFlow
+    all_folds = folds_for(dataset, folds)
+    (number,) = choose_folds([fold], len(all_folds))  # before a run folder is written
+    from planar3d.study.cross_validation import train_fold  # imports TensorFlow, like the following
     from planar3d.study.preparing import prepare_scans
-    from planar3d.study.reproduce import folds_for
-    from planar3d.study.run_folder import start_run
     from planar3d.training.checkpoint import BEST_WEIGHTS
     from planar3d.training.devices import choose_devices
 
     choose_devices(devices, chosen)
-    all_folds = folds_for(dataset, folds)
-    (number,) = choose_folds([fold], len(all_folds))  # before a run folder is written
     run = start_run(out, dataset, chosen, all_folds)
     prepare_scans(run, say, assume_affine)
     train_fold(run, number, say, devices)
@@ -81,12 +81,11 @@ def crossval(
 ) -> None:
     """Train, predict and score the folds of a cross-validation, and write the report."""
     from planar3d.scans.layouts import find_cases
+    from planar3d.study.reproduce import reproduce
 
     chosen = chosen_recipe(recipe, settings, size=size, seed=seed, precision=precision)
     notify = log(as_json)
     dataset = find_cases(data.absolute() if cluster else data)
-    from planar3d.study.reproduce import reproduce  # imports TensorFlow
-
     results = reproduce(
         dataset, out, chosen, folds, only, notify, assume_affine=assume_affine, cluster=cluster, devices=devices
     )
@@ -113,6 +112,7 @@ def reproduce(
     from planar3d.recipes.demonstrations import DEMONSTRATIONS
     from planar3d.scans.layouts import find_cases
     from planar3d.sections import check_choice
+    from planar3d.study.reproduce import demonstrate, reproduce as reproduce_on
 
     check_choice("--system", system, DEMONSTRATIONS)
     if demo == (data is not None):
@@ -120,14 +120,13 @@ def reproduce(
     shown, out, notify = DEMONSTRATIONS[system], out or Path("runs", system), log(as_json)
     named = recipe or (shown.recipe if demo else system)
     chosen = chosen_recipe(named, settings, size=size, seed=seed, precision=precision)
-    dataset = find_cases(data) if data else None
-    from planar3d.study.reproduce import demonstrate, reproduce as reproduce_on  # imports TensorFlow
-
-    if dataset is None:
+    if data is None:
         demonstration = replace(shown, recipe=chosen, folds=folds or shown.folds)
         results = demonstrate(out, demonstration, only, notify, devices)
     else:
-        results = reproduce_on(dataset, out, chosen, folds, only, notify, assume_affine=assume_affine, devices=devices)
+        results = reproduce_on(
+            find_cases(data), out, chosen, folds, only, notify, assume_affine=assume_affine, devices=devices
+        )
     _show(results, as_json)
 
 

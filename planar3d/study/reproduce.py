@@ -6,7 +6,6 @@ from typing import Any
 from planar3d.errors import FoldsError
 from planar3d.extras import check_study_extra
 from planar3d.locks import alone_with
-from planar3d.networks.registry import weight_source
 from planar3d.progress import Notify, tell
 from planar3d.recipes import Recipe
 from planar3d.recipes.demonstrations import DEMONSTRATIONS, Demonstration
@@ -15,11 +14,11 @@ from planar3d.scans.folds import Fold, choose_folds, everything, group_folds, re
 from planar3d.scans.layouts import find_cases
 from planar3d.scans.phantom import check_packages, phantom_groups, refuse_other_phantom, write_phantom
 from planar3d.study.cluster import check_cluster
-from planar3d.study.cross_validation import run_folds
 from planar3d.study.report import write_report
 from planar3d.study.results import Results
 from planar3d.study.run_folder import check_with_network, start_run
-from planar3d.training.devices import choose_devices
+
+# TensorFlow, whose import takes seconds, is imported once the folds are known to exist.
 
 
 def folds_for(dataset: Dataset, folds: str | None) -> list[Fold]:
@@ -67,6 +66,9 @@ def reproduce(
     if cluster:
         check_cluster(cluster)
     chosen_folds, chosen = _chosen(dataset, folds, only)
+    from planar3d.study.cross_validation import run_folds
+    from planar3d.training.devices import choose_devices
+
     if not cluster:  # workers choose their own devices
         choose_devices(devices, recipe)
     run = start_run(Path(out).absolute() if cluster else out, dataset, recipe, chosen_folds, notify)
@@ -102,11 +104,14 @@ def demonstrate(
     check_study_extra()
     folder, recipe = out.with_name(out.name + "-phantom"), demonstration.recipe
     folds, chosen = demonstration.folds, only or demonstration.only
-    choose_devices(devices, recipe)
     if not Path(folds or "").is_file():  # whose ids are checked when the cases are found
         groups = phantom_groups(demonstration.layout, demonstration.scans_per_center)
         cases = tuple(Case(name, {}, None, group) for name, group in groups.items())
         _chosen(Dataset(cases, demonstration.layout, folder), folds, chosen)
+    from planar3d.networks.registry import weight_source
+    from planar3d.training.devices import choose_devices
+
+    choose_devices(devices, recipe)
     if not (folder / "complete").is_file():  # before scans are made; the run checks the recipe again when it starts
         check_packages(demonstration.layout)
         check_with_network(recipe)

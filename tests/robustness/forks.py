@@ -14,6 +14,7 @@ from pathlib import Path
 
 _SERVER = multiprocessing.get_context("forkserver")
 _LOADED = ["jinja2", "matplotlib.pyplot", "tensorflow", "planar3d.study.cohort", "planar3d.study.reproduce"]
+_LOADED += ["planar3d.study.cross_validation"]
 LIMIT = 240  # seconds for a call that is to end by itself
 
 
