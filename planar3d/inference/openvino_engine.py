@@ -19,6 +19,8 @@ from planar3d.graph.reach import Range
 from planar3d.inference.onnx_graph import End, OnnxGraph
 from planar3d.inference.plan import Piece, Plan, StretchShape
 
+UNSUPPORTED = "The OpenVINO engine does not support it; use engine='keras'."
+
 
 class OpenVINOEngine:
     """Computes pieces with OpenVINO on the CPU.
@@ -41,7 +43,7 @@ class OpenVINOEngine:
             try:
                 check_written(layer, [(1, *source.shape) for source in node.inputs])
             except Planar3DError as error:
-                raise Planar3DError(f"{error} The OpenVINO engine does not support it; use engine='keras'.") from error
+                raise Planar3DError(f"{error} {UNSUPPORTED}") from error
 
     def program(self, piece: Piece, shapes: Sequence[StretchShape]) -> "OpenVINOProgram":
         return OpenVINOProgram(self, piece, shapes)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from planar3d.errors import RecipeError
+from planar3d.errors import Planar3DError, RecipeError
 from planar3d.extras import check_extra
 from planar3d.graph.description import Description
 from planar3d.graph.layers import resized
@@ -42,12 +42,16 @@ def on_openvino(network: "keras.Model | Description", precision: str | None) -> 
     check_extra("openvino", "onnx", "openvino")  # onnx writes the graph
     import openvino
 
-    from planar3d.inference.openvino_engine import compile_on_cpu, multiplies_bf16, openvino_model
+    from planar3d.inference.openvino_engine import UNSUPPORTED, compile_on_cpu, multiplies_bf16, openvino_model
 
     # Processors without bf16 multiplication compute in float32.
     narrow = precision == "bf16" and multiplies_bf16()
     core = openvino.Core()
-    model = openvino_model(core, *network_graph(description_of(network)))
+    try:
+        graph = network_graph(description_of(network))
+    except Planar3DError as error:
+        raise Planar3DError(f"{error} {UNSUPPORTED}") from error
+    model = openvino_model(core, *graph)
     alone = Lock()  # a compiled network has one place for its results
 
     @lru_cache(maxsize=1)

@@ -170,13 +170,15 @@ class TestOpenVINO:
         found = predict_volume(network, scan, recipe, engine="openvino")
         np.testing.assert_allclose(found, predict_volume(network, scan, recipe, "windowed"), atol=1e-5)
 
-    def test_a_layer_it_does_not_know_is_named_and_auto_takes_keras(self) -> None:
+    @pytest.mark.parametrize("depth", [1, 3], ids=["shared", "nothing to share"])
+    def test_a_layer_it_does_not_know_is_named_and_auto_takes_keras(self, depth: int) -> None:
         inputs = keras.Input((16, 32, 32, 3))
-        x = keras.layers.UnitNormalization()(keras.layers.Conv3D(4, (1, 3, 3), padding="same", name="first")(inputs))
+        x = keras.layers.Conv3D(4, (depth, 3, 3), padding="same", name="first")(inputs)
+        x = keras.layers.UnitNormalization()(x)
         x = keras.layers.Conv3D(1, 3, padding="same", activation="sigmoid")(x)
         network, scan = keras.Model(inputs, x), voxels(32, 32)
         with pytest.raises(Planar3DError, match=r"unit_normalization.* is of type UnitNormalization.*engine='keras'"):
-            predict_volume(network, scan, RECIPE, engine="openvino")
+            predict_volume(network, scan, RECIPE, "auto", "openvino")
         predict = predictor(network, RECIPE)
         assert "Keras" in predict.description
         np.testing.assert_array_equal(predict(scan), predict_volume(network, scan, RECIPE, "windowed"))
