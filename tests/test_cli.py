@@ -527,6 +527,12 @@ def test_every_script_explains_itself(script, monkeypatch, capsys):
     assert not stopped.value.code and "Usage:" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("command", ["crossval", "reproduce"])
+def test_help_says_which_commands_train_on_every_scan(run, command):
+    _, out, _ = run(command, "--help")
+    assert "none (train on every scan; only for prepare and train)" in " ".join(re.sub("[│|]", " ", out).split())
+
+
 def test_help_shows_the_two_masks_of_a_comparison_as_two_words(run):
     code, out, _ = run("compare", "--help")
     assert code == 0 and re.search(r"--masks +BASELINE FOLLOWUP ", out)

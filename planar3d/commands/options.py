@@ -58,7 +58,8 @@ Folds = Annotated[
     str | None,
     Option(
         "--folds",
-        help="Number of folds, your own folds.json, official (the data set's split), or none (train on every scan).",
+        help="Number of folds, your own folds.json, official (the data set's split), or none (train on every scan; "
+        "only for prepare and train).",
     ),
 ]
 Only = Annotated[str | None, Option("--only", help="Folds to run, e.g. 2,4; default: all.")]

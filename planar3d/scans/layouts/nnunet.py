@@ -18,7 +18,7 @@ from planar3d.wording import counted
 
 _DESCRIPTION = "dataset.json"
 _LABELS = {"imagesTr": "labelsTr", "imagesTs": "labelsTs"}  # the latter need not exist
-_BACKGROUND = "background"
+_NO_TARGETS = ("background", "ignore")  # the latter marks voxels without a label, in no region
 _NUMBER = re.compile("[0-9]{1,9}")
 
 
@@ -62,7 +62,7 @@ class NnUNet(Layout):
             if _NUMBER.fullmatch(name) and isinstance(value, str):  # version 1 has them reversed
                 name, value = value, int(name)
             values[name] = _whole_numbers(root, "labels", value)
-        values = {name: numbers for name, numbers in values.items() if name != _BACKGROUND and numbers != (0,)}
+        values = {name: numbers for name, numbers in values.items() if name not in _NO_TARGETS and numbers != (0,)}
         order = _whole_numbers(root, "regions_class_order", about.get("regions_class_order", []))
         if not any(len(numbers) > 1 for numbers in values.values()):
             return LabelSet(values) if values else None

@@ -54,6 +54,12 @@ def test_regions_come_with_their_order(tmp_path):
     )
 
 
+def test_the_label_of_voxels_to_ignore_is_no_target(tmp_path):
+    labels = {"background": 0, "whole": [1, 2], "core": 2, "ignore": 3}
+    _write(tmp_path, labels=labels, regions_class_order=[1, 2])
+    assert find_cases(tmp_path).labels == LabelSet({"whole": (1, 2), "core": (2,)}, order=(1, 2))
+
+
 def test_for_prediction_cases_need_no_labels_and_a_folder_of_images_may_be_given_alone(tmp_path):
     _write(tmp_path)
     names = ["t1ce", "flair"]
