@@ -41,7 +41,7 @@ def faults_of_shape(scan: "Scan", needed: str) -> Iterator[str]:
     """Whether it is a volume on the grid of its header; `needed` is the expected kind of file."""
     shape = scan.voxels.shape
     if len(shape) != 3 or not scan.voxels.size:
-        advice = _SPLIT if len(shape) == 4 else "Name a single volume with several slices."
+        advice = _SPLIT if len(shape) > 3 else "Name a single volume with several slices."
         yield f"is {len(shape)}-D {shape}; {needed} is needed. {advice}"
     if shape != scan.header.get_data_shape():
         yield (

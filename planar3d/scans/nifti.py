@@ -50,7 +50,8 @@ def read_nifti(path: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]:
         raise ScanError(f"{path} has {_KINDS.get(kind, kind)} voxels; {needed} is needed. Export it in that form.")
     if number is not None:
         shape = header.get_data_shape()
-        if len(shape) != 4 or number >= shape[3]:
+        series = [length for length in shape[3:] if length > 1]  # AFNI has it along the fifth axis, after one of 1
+        if len(shape) < 4 or len(series) > 1 or number >= math.prod(series):
             raise ScanError(f"{file} has the shape {shape} and no volume {number}; volumes are numbered from 0.")
         bytes_each = math.prod(shape[:3]) * header.get_data_dtype().itemsize
         first = int(header["vox_offset"]) + number * bytes_each

@@ -173,3 +173,23 @@ def test_a_mask_distributed_with_a_wrong_affine_is_refused(real_data):
     scan = read_scan(real_data / "data/ms_flair/sub-101228/anat/sub-101228_FLAIR.nii.gz")
     with pytest.raises(ScanError, match="does not match"):
         read_mask(real_data / "data/defects/sub-101228_label-lesion_mask_wrong-affine.nii.gz", scan)
+
+
+@pytest.mark.parametrize("shape", [(4, 5, 6, 3), (4, 5, 6, 1, 3), (4, 5, 6, 3, 1), (4, 5, 6, 1, 1)])
+def test_a_volume_of_a_series_is_taken_along_its_one_long_axis(tmp_path, shape):
+    voxels = np.random.default_rng(0).integers(0, 99, shape).astype(np.int16)
+    nib.save(nib.Nifti1Image(voxels, np.diag([-1, -1, 2, 1])), path := tmp_path / "series.nii.gz")
+    volumes = voxels.reshape(4, 5, 6, -1)
+    for number in range(volumes.shape[3]):
+        np.testing.assert_array_equal(read_scan(f"{path}[{number}]").voxels, volumes[..., number])
+    with pytest.raises(ScanError, match=f"no volume {volumes.shape[3]}; volumes are numbered from 0"):
+        read_scan(f"{path}[{volumes.shape[3]}]")
+    if volumes.shape[3] > 1:
+        with pytest.raises(ScanError, match="Extract one volume first"):
+            read_scan(path)
+
+
+def test_a_volume_of_two_long_axes_has_no_number(tmp_path):
+    nib.save(nib.Nifti1Image(np.zeros((4, 5, 6, 2, 3), np.int16), np.eye(4)), path := tmp_path / "field.nii.gz")
+    with pytest.raises(ScanError, match="no volume 0"):
+        read_scan(f"{path}[0]")
