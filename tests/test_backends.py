@@ -46,6 +46,9 @@ folder, backend = Path(sys.argv[1]), sys.argv[2]
 if backend != "tensorflow":
     sys.modules["tensorflow"] = None  # importing it is an error
 
+from planar3d.quiet_tensorflow import quiet_tensorflow
+
+quiet_tensorflow()
 import keras
 import numpy as np
 import pytest
@@ -123,6 +126,9 @@ result = {
 EXPORT = """
 import sys
 
+from planar3d.quiet_tensorflow import quiet_tensorflow
+
+quiet_tensorflow()
 import keras
 
 from planar3d.inference.export import export_network
@@ -133,6 +139,9 @@ export_network(keras.Model(inputs, keras.layers.Conv3D(1, 3, padding="same")(inp
 
 
 SUMS = """
+from planar3d.quiet_tensorflow import quiet_tensorflow
+
+quiet_tensorflow()
 import tensorflow as tf
 from planar3d.training.backends import make_deterministic
 

@@ -73,7 +73,7 @@ class KerasProgram:
         import tensorflow as tf
 
         given = [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in self.model.inputs]
-        function = tf.function(lambda given: keras.tree.flatten(self.model(given, training=False)))
+        function = tf.function(lambda given: keras.tree.flatten(self.model(given, training=False)), autograph=False)
         # TensorFlow takes programs that are each traced at their first call for one that is traced again and again.
         compute = function.get_concrete_function(given)
         return lambda batch: compute([_in_place(array) for array in batch])

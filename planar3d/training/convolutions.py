@@ -79,7 +79,7 @@ def in_graph(function: Callable[..., Any], *tensors: Any) -> Any:
 
     It is traced on request: TensorFlow warns of several functions that are each traced at their first call.
     """
-    return tf.function(function).get_concrete_function(*tensors)(*tensors)
+    return tf.function(function, autograph=False).get_concrete_function(*tensors)(*tensors)
 
 
 class Convolution:

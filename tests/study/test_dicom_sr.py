@@ -95,12 +95,16 @@ def test_only_a_sure_region_with_a_code_of_its_own_is_a_finding_site(tmp_path):
     assert sites == [["21031007"], [codes.SCT.Brain.value], [codes.SCT.Brain.value]]
 
 
+@pytest.fixture(scope="module", params=[LESIONS, MASKS["none"], MANY], ids=["three", "none", "many"])
+def read_by_others(request, tmp_path_factory):
+    return _written(tmp_path_factory.mktemp("report"), lesions=request.param)
+
+
 @pytest.mark.parametrize("program", [["dciodvfy", "-new"], ["dsrdump", "-Er", "-Ec"]], ids=lambda words: words[0])
-@pytest.mark.parametrize("lesions", [LESIONS, MASKS["none"], MANY], ids=["three", "none", "many"])
-def test_other_readers_find_nothing_wrong(program, lesions, tmp_path):
+def test_other_readers_find_nothing_wrong(program, read_by_others):
     if not shutil.which(program[0]):
         pytest.skip(f"{program[0]} is not installed")
-    table, _, report = _written(tmp_path, lesions=lesions)
+    table, _, report = read_by_others
     done = subprocess.run([*program, report], capture_output=True, text=True)
     said = done.stdout + done.stderr
     assert done.returncode == 0 and "Error" not in said and "E: " not in said, said

@@ -112,6 +112,9 @@ SCRIPT = """
 import json, shutil, sys
 from pathlib import Path
 
+from planar3d.quiet_tensorflow import quiet_tensorflow
+
+quiet_tensorflow()
 import logical_devices
 import keras
 import numpy as np

@@ -178,6 +178,8 @@ def test_the_rate_of_lookahead_is_that_of_the_optimizer_within():
 _LOAD = """
 import sys
 import numpy as np
+from planar3d.quiet_tensorflow import quiet_tensorflow
+quiet_tensorflow()
 import keras
 import planar3d.training.optimizers
 network = keras.saving.load_model(sys.argv[1])
