@@ -118,7 +118,8 @@ def series_with(path: Path) -> DicomSeries | None:
 @lru_cache(maxsize=8)  # a table may name thousands of files of one folder
 def series_in(folder: Path) -> tuple[list[DicomSeries], dict[Path, str]]:
     """The series of the DICOM files directly in a folder, and why files cannot be used."""
-    files = [path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file()]
+    named = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    files = [path for path in named if path.is_file() or not path.exists()]
     dicom, problems = headers.dicom_files(files)
     return find_dicom_series(dicom, problems), problems
 

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from planar3d.errors import ScanError, reading, untrusted
 from planar3d.extras import extra
+from planar3d.scans.nifti import why_no_file
 from planar3d.wording import counted
 
 DICOM_SUFFIXES = (".dcm", ".ima")
@@ -75,19 +76,23 @@ def dicom_files(files: Sequence[Path]) -> tuple[list[Path], dict[Path, str]]:
     """The DICOM files among some files, and, by path, why others that may be DICOM cannot be used.
 
     These are the files that cannot be read, and each folder's first file that is named like a DICOM file, by suffix or
-    but for numbers, and is not one.
+    but for numbers, and is not one, or is a link without its file.
     """
     found, problems, wrong = list[Path](), dict[Path, str](), defaultdict[Path, list[Path]](list)
-    for path in files:
+    lost = {path for path in files if not os.path.exists(path)}
+    for path in (path for path in files if path not in lost):
         try:
             found += [path] if is_dicom(path) else []
         except ScanError as error:
             problems[path] = str(error)
     known, names = {*found, *problems}, {_without_numbers(path) for path in found}
-    for path in files if found else ():
+    for path in files if found else lost:
         if path not in known and (path.name.lower().endswith(DICOM_SUFFIXES) or _without_numbers(path) in names):
             wrong[path.parent].append(path)
-    for first, *others in wrong.values():
+    for first, *others in map(sorted, wrong.values()):
+        if first in lost:
+            problems[first] = why_no_file(first)
+            continue
         more = f", nor {counted(others, 'other')}" if others else ""
         problems[first] = (
             f"{first} is named like the DICOM files beside it, but is not a DICOM file "

@@ -143,20 +143,21 @@ def _find(path: Path) -> list[ScanInput]:
 
 def _find_in_folder(folder: Path) -> list[ScanInput]:
     files, closed = files_within(folder)
-    dicom, problems = dicom_files([path for path in files if not is_nifti(path) and os.path.isfile(path)])
-    lost = [path for path in files if path.name.lower().endswith(DICOM_SUFFIXES) and not os.path.isfile(path)]
+    others = [path for path in (*files, *closed) if not is_nifti(path)]
+    dicom, problems = dicom_files([path for path in others if os.path.isfile(path) or not os.path.exists(path)])
+    closed = {path: why for path, why in closed.items() if path not in problems}
     scans = without_copies({path for path in files if is_flair(path)}.difference(dicom, problems))
     nifti = [path for path in scans if is_nifti(path)]
     if nifti and dicom:
         raise ScanError(
             f"{folder} has NIfTI scans ({nifti[0].name} …) and DICOM files ({dicom[0].name} …); name those to segment."
         )
-    unique = without_pairs(dict.fromkeys((*scans, *{path.parent: path for path in lost}.values()), ""))
+    unique = without_pairs(dict.fromkeys(scans, ""))
     found = [_of_file(path, problem=problem) for path, problem in (unique | closed).items()]
     if dicom or problems:
-        series, others = choose_usable(find_dicom_series(dicom, problems), problems, folder)
+        series, failed = choose_usable(find_dicom_series(dicom, problems), problems, folder)
         found += [replace(_of_series(one, note), problem=problem) for one, note, problem in series]
-        found += [_of_file(path, problem=problem) for path, problem in others.items()]
+        found += [_of_file(path, problem=problem) for path, problem in failed.items()]
     unnamed = {path for path in files if is_scan(path) and not is_flair(path)}.difference(dicom, problems)
     if found and unnamed and not has_layout(folder):  # a layout has images of other contrasts
         found[0] = replace(found[0], left_out=tuple(without_copies(unnamed)))

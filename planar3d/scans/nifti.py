@@ -81,7 +81,8 @@ def read_whole(path: Path) -> tuple[nib.Nifti1Header, bytes]:
     Raises:
         ScanError: the file is missing, has another format, is truncated or damaged, or declares an implausible size.
     """
-    _check_is_file(path)
+    if why := why_no_file(path):
+        raise ScanError(why)
     size = os.path.getsize(path)
     try:
         with open(path, "rb") as file:
@@ -139,13 +140,15 @@ def unzipped(file: BinaryIO) -> tuple[BinaryIO, bool]:
     return (cast(BinaryIO, GzipFile(fileobj=file)) if zipped else file), zipped
 
 
-def _check_is_file(path: Path) -> None:
+def why_no_file(path: Path) -> str:
+    """Why there is no file at a path, with advice; empty if there is one."""
     if path.is_symlink() and not path.exists():
         target = os.readlink(path)
         if "annex/objects" in Path(target).as_posix():
-            raise ScanError(f"{path} {describe(ANNEX, path)}")
-        raise ScanError(f"{path} is a link to {target}, which does not exist. Fix the link, or name the scan itself.")
+            return f"{path} {describe(ANNEX, path)}"
+        return f"{path} is a link to {target}, which does not exist. Fix the link, or name the scan itself."
     if not path.exists():
-        raise ScanError(f"{path} does not exist.")
+        return f"{path} does not exist."
     if not path.is_file():
-        raise ScanError(f"{path} is a folder or device, not a .nii or .nii.gz file; name a scan in it.")
+        return f"{path} is a folder or device, not a .nii or .nii.gz file; name a scan in it."
+    return ""

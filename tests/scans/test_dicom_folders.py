@@ -97,6 +97,26 @@ def test_a_file_that_arrived_without_its_content_is_not_left_out(tmp_path, name,
         find_inputs([tmp_path])
 
 
+@pytest.mark.parametrize("name", ["{instance:04d}.dcm", "I{instance}"])
+@pytest.mark.parametrize("at", [4, 8])
+@pytest.mark.parametrize(
+    ("target", "sentence"),
+    [
+        ("../.git/annex/objects/a/b", "git-annex pointer .* annex get"),
+        ("gone", "a link to gone, which does not exist"),
+    ],
+)
+def test_a_link_without_its_file_refuses_the_series_that_it_may_belong_to(tmp_path, name, at, target, sentence):
+    files = write_series(tmp_path, VOXELS, OBLIQUE, name=name)
+    (tmp_path / "notes.txt").symlink_to("gone")
+    assert len(find_inputs([tmp_path])[0].files) == len(find_inputs([files[0]])[0].files) == len(files)
+    files[at].unlink()
+    files[at].symlink_to(target)
+    for given in (tmp_path, files[0]):
+        with pytest.raises(ScanError, match=rf"{files[at].name} is .*{sentence}"):
+            find_inputs([given])
+
+
 def test_a_deflated_report_does_not_refuse_the_images(tmp_path):
     write_series(tmp_path / "a", VOXELS, OBLIQUE)
     (report,) = write_series(tmp_path / "sr", VOXELS, OBLIQUE, only=[0], SOPClassUID="1.2.840.10008.5.1.4.1.1.88.11")
