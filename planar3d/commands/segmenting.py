@@ -171,13 +171,14 @@ def compare(
 ) -> None:
     """Classify lesions of two visits as new, enlarging, shrinking, gone or stable, with a report that shows both."""
     from planar3d.extras import check_study_extra
-    from planar3d.scans.volume import read_mask, read_scan
+    from planar3d.scans.inputs import read_one
+    from planar3d.scans.volume import read_mask
     from planar3d.study.visits import comparison_files, write_comparison
 
     if (masks is None) == (model is None):
         raise BadParameter("give either --masks BASELINE FOLLOWUP, or --model to segment both scans.")
     check_study_extra()
-    scans = [read_scan(path, assume_affine) for path in (baseline, followup)]
+    scans = [read_one(path, assume_affine) for path in (baseline, followup)]
     comparison_files(out, *scans)  # before long work
     about = None
     if model is None:

@@ -113,6 +113,13 @@ def read_input_images(item: ScanInput, assume_affine: bool = False, flat: bool =
         return {"flair": read_dicom_series(item.series) if item.series else read_scan(item.path, assume_affine)}
 
 
+def read_one(path: Path, assume_affine: bool = False) -> Scan:
+    """Read the only FLAIR scan of a file or folder; errors as in `find_inputs` and `read_input_images`."""
+    if len(found := find_inputs([path])) > 1:
+        raise ScanError(f"{path} has {len(found)} FLAIR scans; name one, e.g. {found[0].path}.")
+    return read_input_images(found[0], assume_affine)["flair"]
+
+
 def outputs_of(item: ScanInput, out: str | Path, several: bool = False) -> Outputs:
     """The paths of a scan's outputs in the folder `out`, a derivatives data set for BIDS scans.
 
@@ -135,10 +142,8 @@ def _find(path: Path) -> list[ScanInput]:
         found = series_with(path) if not suffix(path) and os.path.isfile(path) else None
     except ScanError as error:
         return [_of_file(path, problem=str(error))]
-    if found is None:
-        return [_of_file(path)]
     note = f"series {found} is not identified as FLAIR; it is used because it was named"
-    return [_of_series(found, "" if found.is_flair else note)]
+    return [_of_series(found, "" if found.is_flair else note) if found else _of_file(path)]
 
 
 def _find_in_folder(folder: Path) -> list[ScanInput]:

@@ -12,7 +12,7 @@ from planar3d.extras import extra
 from planar3d.scans.dicom import DicomSeries, series_of
 from planar3d.scans.dicom_checks import check_series
 from planar3d.scans.dicom_geometry import grid_of
-from planar3d.scans.dicom_headers import DicomImage, reading_dicom, text_of
+from planar3d.scans.dicom_headers import DicomImage, is_dicom, reading_dicom, text_of
 from planar3d.scans.nifti_header import header_with
 from planar3d.wording import counted
 
@@ -57,10 +57,10 @@ def read_series(folder: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray
     return header_with(grid_of(series), voxels.shape), voxels
 
 
-def visit_of(folder: Path) -> tuple[str, str]:
-    """PatientID and StudyDate (YYYYMMDD) by a folder's first DICOM image; empty if not given, or for other scans."""
-    first = next((path for path in slices(folder) if path.name.lower().endswith(".dcm")), None)
-    if first is None:
+def visit_of(path: Path) -> tuple[str, str]:
+    """PatientID and StudyDate (YYYYMMDD) of a DICOM image, or a folder's first; empty if not given or not DICOM."""
+    first = path if path.is_file() else next((one for one in slices(path) if one.name.lower().endswith(".dcm")), None)
+    if first is None or not is_dicom(first):
         return "", ""
     with extra("dicom"):
         from pydicom import dcmread

@@ -307,6 +307,26 @@ def test_headers_of_another_patient_or_in_the_wrong_order_are_told(tmp_path, pat
     assert [doubt.check for doubt in visits_module._doubts(*scans, 0.9)] == told
 
 
+def test_dicom_series_are_found_and_read_as_predict_does_whatever_their_files_are_called(visits, tmp_path):
+    pytest.importorskip("pydicom", reason="needs the extra dicom")
+    pytest.importorskip("dcm2niix")
+    order = np.random.default_rng(0).permutation(SHAPE[2]) + 1  # of the files' names
+    for name, (scan, mask) in zip("ab", visits, strict=True):
+        voxels = scan.voxels.round().astype(np.int16)
+        write_series(tmp_path / name, voxels, AFFINE, order=order.tolist(), name="IM{instance}", PatientID=name)
+        mask.save(tmp_path / f"{name}.nii.gz")
+    words = [str(tmp_path / name) for name in ("a", "b", "a.nii.gz", "b.nii.gz", "out")]
+    given = ["compare", *words[:2], "--masks", *words[2:4], "--out", words[4], "--json"]
+    result = CliRunner().invoke(app, given)
+    assert result.exit_code == 0, result.exception
+    content = json.loads((tmp_path / "out/comparison.json").read_text())
+    assert content["counts"] == dict.fromkeys(LESIONS, 1) | {"not covered": 0}
+    assert [warning["check"] for warning in content["warnings"]] == ["patient"]
+    write_series(tmp_path / "b", voxels, AFFINE, number=6, name="other{instance}")
+    with pytest.raises(ScanError, match=r"b has 2 FLAIR scans; name one, e\.g\. "):
+        CliRunner().invoke(app, given, catch_exceptions=False)
+
+
 def test_a_scan_given_for_both_visits_is_told(visits, tmp_path):
     pytest.importorskip("matplotlib")
     (scan, mask), _ = visits
