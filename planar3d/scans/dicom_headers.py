@@ -16,7 +16,7 @@ from planar3d.extras import extra
 from planar3d.scans.nifti import why_no_file
 from planar3d.wording import counted
 
-DICOM_SUFFIXES = (".dcm", ".ima")
+DICOM_SUFFIXES = (".dcm", ".ima", ".dcm.gz", ".ima.gz")
 _NUMBER = re.compile(r"\d+")
 _TAGS = (
     "SOPClassUID SOPInstanceUID StudyInstanceUID SeriesInstanceUID SeriesNumber AcquisitionNumber PatientID "
@@ -96,7 +96,7 @@ def dicom_files(files: Sequence[Path]) -> tuple[list[Path], dict[Path, str]]:
         more = f", nor {counted(others, 'other')}" if others else ""
         problems[first] = (
             f"{first} is named like the DICOM files beside it, but is not a DICOM file "
-            f"({counted(first.stat().st_size, 'byte')}){more}. Copy it again, or remove it."
+            f"({counted(first.stat().st_size, 'byte')}){more}. Copy or unpack it again, or remove it."
         )
     return found, problems
 

@@ -1,5 +1,6 @@
 """Folders as hospitals export them: copies, captures, several patients, and files that arrived empty."""
 
+import gzip
 import shutil
 
 import numpy as np
@@ -115,6 +116,15 @@ def test_a_link_without_its_file_refuses_the_series_that_it_may_belong_to(tmp_pa
     for given in (tmp_path, files[0]):
         with pytest.raises(ScanError, match=rf"{files[at].name} is .*{sentence}"):
             find_inputs([given])
+
+
+@pytest.mark.parametrize("at", [4, 8])
+def test_a_gzipped_file_of_a_series_is_not_left_out(tmp_path, at):
+    files = write_series(tmp_path, VOXELS, OBLIQUE)
+    (tmp_path / f"{files[at].name}.gz").write_bytes(gzip.compress(files[at].read_bytes()))
+    files[at].unlink()
+    with pytest.raises(ScanError, match=rf"{files[at].name}\.gz is named like .* Copy or unpack it again"):
+        find_inputs([tmp_path])
 
 
 def test_a_deflated_report_does_not_refuse_the_images(tmp_path):
