@@ -81,8 +81,13 @@ def lateral_ventricles() -> np.ndarray:
     """Find the lateral ventricles, bool (99, 117, 95), on every second voxel of the ICBM152 maps (2 mm)."""
     maps = {name: volume[::2, ::2, ::2] for name, volume in brain_maps().items()}
     fluid = (maps["brain"] - maps["white"] - maps["grey"]) > 0.5
-    core = 2 * ndimage.distance_transform_edt(ndimage.binary_fill_holes(maps["brain"] > 0)) > 22  # mm: past the sulci
-    return largest_part(fluid & core)
+    return largest_part(fluid & (depth_in_brain() > 22))  # past the sulci
+
+
+@lru_cache(maxsize=1)
+def depth_in_brain() -> np.ndarray:
+    """Distance in mm to the surface of the brain, zero outside, on the voxels of `lateral_ventricles`."""
+    return 2 * ndimage.distance_transform_edt(ndimage.binary_fill_holes(brain_maps()["brain"][::2, ::2, ::2] > 0))
 
 
 @lru_cache(maxsize=3)  # a reduced grid of each center has its own step
@@ -162,7 +167,10 @@ def _blend(a: np.ndarray, b: np.ndarray, radius: float) -> np.ndarray:
 def _paint(fractions: np.ndarray, tissue: str | None, distance: np.ndarray, step: float) -> None:
     """Fill the inside of a surface with one tissue, or none, with partial volumes at its boundary."""
     inside = np.clip(0.5 - distance / step, 0, 1)
-    fractions *= 1 - inside
+    rest = 1 - inside
+    for fraction in fractions:
+        if fraction.any():  # only writing zeros allocates their memory
+            fraction *= rest
     if tissue:
         fractions[TISSUES.index(tissue)] += inside
 

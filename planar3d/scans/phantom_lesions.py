@@ -14,7 +14,7 @@ from scipy import ndimage
 from planar3d.scans.head import largest_part
 from planar3d.scans.nifti_header import header_around
 from planar3d.scans.phantom_fields import smooth_noise, spread
-from planar3d.scans.phantom_head import BRAIN_ORIGIN, brain_maps, lateral_ventricles, sharpened
+from planar3d.scans.phantom_head import BRAIN_ORIGIN, brain_maps, depth_in_brain, lateral_ventricles, sharpened
 from planar3d.scans.phantom_scanner import PhantomCenter, Subject, draw_subject, scanned
 from planar3d.scans.volume import Scan
 
@@ -131,7 +131,7 @@ def places() -> dict[str, tuple[np.ndarray, np.ndarray]]:
     maps = {name: volume[::2, ::2, ::2] for name, volume in brain_maps().items()}
     white = maps["white"]
     from_ventricles = 2 * ndimage.distance_transform_edt(~lateral_ventricles())
-    from_surface = 2 * ndimage.distance_transform_edt(ndimage.binary_fill_holes(maps["brain"] > 0))
+    from_surface = depth_in_brain()
     from_cortex = 2 * ndimage.distance_transform_edt(~((maps["grey"] > 0.5) & (from_surface < 22)))
     height = BRAIN_ORIGIN[2] + 2 * np.arange(white.shape[2])
     cerebrum = height > -18
