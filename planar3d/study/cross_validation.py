@@ -29,7 +29,7 @@ from planar3d.study.sources import (
     require_same_weights,
     require_unchanged,
 )
-from planar3d.training.backends import make_deterministic
+from planar3d.training.backends import forgetting_gradients, make_deterministic
 from planar3d.training.checkpoint import BEST_WEIGHTS
 from planar3d.training.devices import choose_devices
 from planar3d.training.features import FeatureSamples, compute_features, decoder_of, encoder_of
@@ -105,6 +105,7 @@ def _held(run: Run, number: int, wait: Notify | None = None) -> Iterator[Claim]:
         yield claim
 
 
+@forgetting_gradients()
 def _train(run: Run, number: int, notify: Notify, devices: str | None, claim: Claim) -> keras.Model:
     require_own_weights(run, number)
     make_deterministic()

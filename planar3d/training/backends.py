@@ -1,7 +1,7 @@
 """Backend-specific functions: detection of a GPU, determinism, and the gradients of a single layer."""
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import reduce
 from importlib import import_module
 from typing import Any
@@ -86,6 +86,27 @@ def as_written(compute: Callable[[Any], Any]) -> Callable[[Any], Any]:
             context().function_call_options = before
 
     return computed
+
+
+@contextmanager
+def forgetting_gradients() -> Iterator[None]:
+    """Remove the gradients that TensorFlow lists in the block for good, and with them networks and optimizers of folds.
+
+    They are those of `tf.custom_gradient` in graphs, which only tracing needs; Keras' optimizers have one too.
+    """
+    known: dict[str, Any] = {}
+    if keras.backend.backend() == "tensorflow":
+        with suppress(ImportError, AttributeError):  # another TensorFlow may have moved its private parts
+            from tensorflow.python.framework import ops
+
+            known = ops.gradient_registry._registry
+    before = set(known)
+    try:
+        yield
+    finally:
+        for name in known.keys() - before:
+            if name.startswith("CustomGradient-"):
+                del known[name]
 
 
 def keeping_float32(network: keras.Model) -> keras.Model:
