@@ -18,14 +18,13 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from side_by_side import conditions, measure, record, table
+from side_by_side import conditions, kind_of_processor, measure, record, table
 
 from planar3d.cli import run_in_sentences
-from planar3d.environment import processor
 from planar3d.recipes import PAPER
 from planar3d.scans.windows import window_starts
 
-PLOT = Path(__file__).with_name(f"growth-{re.sub('[^a-z0-9]+', '-', processor().lower()).strip('-')}.png")
+PLOT = Path(__file__).with_name(f"growth-{re.sub('[^a-z0-9]+', '-', kind_of_processor().lower()).strip('-')}.png")
 FEW = 4  # windows
 
 

@@ -92,12 +92,8 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def record(title: str, text: str) -> None:
-    """Print a result, and write it to RESULTS.md under its title, replacing the last one of the same processor.
-
-    Processors of one name may differ in the instructions that decide the time of a network: the title names what lacks.
-    """
-    lacking = {"no AVX-512": " without AVX-512", "avx512f": " without bf16"}.get(_arithmetic(), "")
-    title = f"{title}: {processor()}{lacking}"
+    """Print a result, and write it to RESULTS.md under its title, replacing the last one of the same processor."""
+    title = f"{title}: {kind_of_processor()}"
     section = f"## {title}\n\n{text.strip()}\n"
     print(f"\n{section}")
     before = RESULTS.read_text(encoding="utf-8") if RESULTS.is_file() else "# Speed\n"
@@ -106,6 +102,11 @@ def record(title: str, text: str) -> None:
     place = next((i for i, part in enumerate(sections) if part.startswith(f"## {title}\n")), len(kept))
     kept.insert(place, section)
     RESULTS.write_text("\n\n".join(part.strip() for part in kept) + "\n", encoding="utf-8")
+
+
+def kind_of_processor() -> str:
+    """The processor's name and what it lacks: some of one name differ in instructions that decide a network's time."""
+    return processor() + {"no AVX-512": " without AVX-512", "avx512f": " without bf16"}.get(_arithmetic(), "")
 
 
 def _contest(

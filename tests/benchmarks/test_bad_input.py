@@ -1,5 +1,8 @@
 """Without its scans a benchmark records nothing, and says what it needs."""
 
+import sys
+from importlib import import_module
+
 import pytest
 import typer
 from experiment_modules import modules_of
@@ -38,3 +41,14 @@ def test_an_error_of_a_contestant_is_a_sentence(capfd):
 
         side_by_side.measure(find_recipe, "none")
     assert capfd.readouterr().err.startswith("Error: ")
+
+
+def test_a_plot_is_replaced_only_by_one_of_the_same_kind_of_processor(monkeypatch):
+    plots = set()
+    for lacking in ("no AVX-512", "avx512f", "avx512f, avx512_bf16, amx_bf16"):
+        with modules("side_by_side") as [side_by_side]:
+            monkeypatch.setattr(side_by_side, "_arithmetic", lambda lacking=lacking: lacking)
+            monkeypatch.setattr(side_by_side, "processor", lambda: "Xeon")
+            plots.add(import_module("growth").PLOT.name)
+            sys.modules.pop("growth")
+    assert plots == {"growth-xeon-without-avx-512.png", "growth-xeon-without-bf16.png", "growth-xeon.png"}
