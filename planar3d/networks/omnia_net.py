@@ -43,7 +43,7 @@ def OmniaNet(
         input_shape: (rows, cols, channels) of slices, or (depth, rows, cols, channels) of volumes, processed slice by
             slice; rows and cols are multiples of 32, and all except the channels may be None.
         classes, activation: channels of the output, and their activation, `"softmax"` or `"sigmoid"`.
-        encoder: EfficientNet `"b0"` or `"b4"`.
+        encoder: EfficientNet `"b0"` or `"b4"`, also as `"efficientnetb0"`.
         encoder_padding, encoder_epsilon: as in `EfficientNet`; its weights were trained with `"same"` and 1e-3, and the
             released code has `"symmetric"` and 1e-5.
         stem: as in `DXNet`.
@@ -61,7 +61,7 @@ def OmniaNet(
     """
     volumes = not isinstance(input_shape, list | tuple) or len(input_shape) != 3
     check_input_shape(input_shape if volumes else (1, *input_shape), DIVISORS, name)
-    check_choice("encoder", encoder, SKIPS, ValueError)
+    encoder = _variant(encoder)
     check_choice("stem", stem, ("fitted", "normal"), ValueError)
     inputs = keras.Input(input_shape[-3:], name="input")
     x = convolved(inputs, 16, "full", activation="relu")
@@ -76,6 +76,12 @@ def OmniaNet(
     if volumes:
         network = convert(network, depth=input_shape[0], name=name)
     return with_weights(network, weights)
+
+
+def _variant(encoder: str) -> str:
+    variant = encoder.removeprefix("efficientnet") if isinstance(encoder, str) else encoder
+    check_choice("encoder", variant, SKIPS, ValueError)
+    return variant
 
 
 def _fill(flat: keras.Model, encoder: str, weights: EncoderWeights, stem: str, options: dict[str, Any]) -> None:
@@ -95,5 +101,5 @@ OMNIA_NET: Architecture = Architecture(
     lambda arguments: DIVISORS,
     groups_by_prefix({"full": "full", "decoder": ("up", HEAD)}),
     HEAD,
-    lambda arguments: noisy_student(arguments["encoder"]),
+    lambda arguments: noisy_student(_variant(arguments["encoder"])),
 )

@@ -9,7 +9,7 @@ from valueless import valueless
 
 from planar3d.graph.described import layer_costs
 from planar3d.networks.efficientnet import EfficientNet
-from planar3d.networks.omnia_net import OmniaNet
+from planar3d.networks.omnia_net import OMNIA_NET, OmniaNet
 from planar3d.scans.preparation import ResizedSlices
 from planar3d.scans.volume import Scan
 
@@ -53,6 +53,14 @@ def test_weights_of_the_encoder_are_taken_and_its_stem_is_fitted_or_drawn(tmp_pa
     # What is the same in all sixteen channels gives what it gives in red, green and blue.
     np.testing.assert_allclose(fitted.get_layer("stem_conv").get_weights()[0].sum(2), stem.sum(2), atol=1e-6)
     assert np.std(drawn.get_layer("stem_conv").get_weights()[0]) == pytest.approx(1, rel=0.05)
+
+
+def test_the_encoder_may_have_the_name_that_keras_applications_gives_it(monkeypatch):
+    narrow_networks(monkeypatch)
+    short, long = (OmniaNet((32, 32, 1), encoder=name, encoder_weights=None) for name in ("b0", "efficientnetb0"))
+    assert [layer.name for layer in short.layers] == [layer.name for layer in long.layers]
+    named = [OMNIA_NET.source({"encoder": name}).attribution for name in ("b4", "efficientnetb4", "b0")]
+    assert named[0] == named[1] != named[2]
 
 
 @pytest.mark.parametrize(("arguments", "word"), [({"encoder": "b9"}, "b9"), ({"stem": "random"}, "random")])
