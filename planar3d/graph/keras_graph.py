@@ -183,7 +183,7 @@ def kind_in_keras(operation: Any, known: Container[str]) -> str:
     A subclass that overrides the computation has no kind.
     """
     for kind in type(operation).__mro__:
-        name = "ops." * kind.__module__.startswith("keras.src.ops.") + kind.__name__
+        name = f"ops.{kind.__name__}" if kind.__module__.startswith("keras.src.ops.") else kind.__name__
         if name in known and kind.__module__.startswith(("keras.", "planar3d.")):
             same = (getattr(type(operation), part, None) is getattr(kind, part, None) for part in _PARTS)
             return name if all(same) else ""

@@ -109,9 +109,9 @@ def _mend_offset(path: Path, header: nib.Nifti1Header) -> None:
     if found == 0:  # "the default" of nibabel and others, with the voxels directly after the header
         header["vox_offset"] = first
     elif not (first <= found <= _MAXIMUM_OFFSET and found.is_integer()):
+        least = f"0 or {first}" if first else "0"
         raise ScanError(
-            f"{path} has the vox_offset {found:.9g}; {'0 or ' * (first > 0)}{first} to {_MAXIMUM_OFFSET:,} is "
-            "expected. Convert it again."
+            f"{path} has the vox_offset {found:.9g}; {least} to {_MAXIMUM_OFFSET:,} is expected. Convert it again."
         )
 
 
