@@ -50,6 +50,10 @@ OF_BIDS = {
 GEOMETRY = "planar3d.scans.volume.read_volume"
 OF_ONE = {
     BIDS: OF_BIDS,
+    "compare": {
+        "planar3d.scans.inputs.find_inputs": "gives it the path of a visit, which is one image",
+        "planar3d.scans.inputs._find_cases": "only cases of several images are found by it",
+    },
     "info": {GEOMETRY: "opens a model, whose targets could read label maps"},
     "export": {GEOMETRY: "as info"},
     "tune": {GEOMETRY: "reads masks that were written with geometry, and assumes that of others"},
