@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 
@@ -70,14 +70,23 @@ class _FirstImport(MetaPathFinder):
 
 
 class _Unused(MetaPathFinder):
-    """Hides `_UNUSED` from the thread that makes this."""
+    """Finds `_UNUSED` as usual, since torch asks where they are, but lets the thread that makes this load none."""
 
     def __init__(self) -> None:
         self.thread = threading.get_ident()
 
-    def find_spec(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None) -> None:
-        if fullname in _UNUSED and threading.get_ident() == self.thread:
-            raise ModuleNotFoundError(f"{fullname} is not loaded with Keras", name=fullname)
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        spec = PathFinder.find_spec(fullname, path) if fullname in _UNUSED else None
+        if spec is None or spec.loader is None or threading.get_ident() != self.thread:
+            return None
+        spec.loader.create_module = _refuse  # type: ignore[method-assign]
+        return spec
+
+
+def _refuse(spec: ModuleSpec) -> None:
+    raise ModuleNotFoundError(f"{spec.name} is not loaded with Keras", name=spec.name)
 
 
 @contextmanager

@@ -84,10 +84,12 @@ def test_what_keras_would_use_if_it_is_installed_is_not_imported_with_it_but_by_
         (tmp_path / f"{name}.py").touch()
     tries = "".join(f"try: import {name}\nexcept ImportError: {name} = None\n" for name in unused)
     elsewhere = "import threading\nthread = threading.Thread(target=__import__, args=['pandas'])\n"
-    (tmp_path / f"{package}.py").write_text(f"{tries}{elsewhere}thread.start()\nthread.join()\n")
-    found = f"[x.pandas, x.sklearn, x.matplotlib, *sorted({set(unused)} & sys.modules.keys())]"
+    asked = f"import importlib.util\nplaces = [importlib.util.find_spec(name).origin for name in {unused}]\n"
+    (tmp_path / f"{package}.py").write_text(f"{asked}{tries}{elsewhere}thread.start()\nthread.join()\n")
+    places = [str(tmp_path / f"{name}.py") for name in unused]
+    found = f"x.places == {places}, [x.pandas, x.sklearn, x.matplotlib, *sorted({set(unused)} & sys.modules.keys())]"
     done = _run(QUIETLY + f"import sys, {package} as x; print({found}); import matplotlib, pandas, sklearn", tmp_path)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "[None, None, None, 'pandas']\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "True [None, None, None, 'pandas']\n", "")
 
 
 def test_a_tensorflow_that_fails_is_shown_with_what_it_wrote(loud):
