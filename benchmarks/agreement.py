@@ -17,7 +17,7 @@ import numpy as np
 import typer
 from side_by_side import conditions, dice, measure, record, table
 
-from planar3d.cli import run_in_sentences
+from planar3d.cli import main
 from planar3d.errors import RunError
 from planar3d.sections import check_choice
 
@@ -30,7 +30,7 @@ WAYS = {
 THRESHOLDS = (16, 128)  # of 256
 
 
-def main(
+def run(
     data: Annotated[Path, typer.Option(help="Folder or table of scans with masks.")],
     model: Annotated[str, typer.Option(help="Trained weights, or a published model.")],
     scans: Annotated[str | None, typer.Option(help="Names of scans, separated by commas; default: all.")] = None,
@@ -150,4 +150,4 @@ def _enter(model: Any, later: dict[str, Any], found: dict[str, list[np.ndarray]]
 
 
 if __name__ == "__main__":
-    run_in_sentences(lambda: typer.run(main))
+    main(run)

@@ -17,7 +17,7 @@ import typer
 from contestants import CONTESTANTS, REFERENCE, read_about
 from side_by_side import conditions, dice, measure, record, table
 
-from planar3d.cli import run_in_sentences
+from planar3d.cli import main
 from planar3d.errors import RunError
 from planar3d.recipes import PAPER, Recipe
 from planar3d.scans.targets import threshold
@@ -27,7 +27,7 @@ from planar3d.sections import check_choice
 THRESHOLDS = (16, 128)  # of 256
 
 
-def main(
+def run(
     data: Annotated[Path | None, typer.Option(help="Folder of scans with masks; default: a phantom.")] = None,
     scan: Annotated[str | None, typer.Option(help="Name of a scan; default: the first.")] = None,
     model: Annotated[Path | None, typer.Option(help="Trained weights; default: random weights.")] = None,
@@ -166,4 +166,4 @@ def _differences(found: np.ndarray, reference: np.ndarray | None) -> list[str]:
 
 
 if __name__ == "__main__":
-    run_in_sentences(lambda: typer.run(main))
+    main(run)

@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 from side_by_side import Measurement, conditions, measure, record, table
 
-from planar3d.cli import run_in_sentences
+from planar3d.cli import main
 from planar3d.errors import DatasetError
 
 MODEL = "ms-flair-open"
@@ -55,7 +55,7 @@ def pipeline(folder: Path, model: str, ways: Ways) -> Callable[[], int]:
     return call
 
 
-def main(
+def run(
     data: Annotated[Path, typer.Option(envvar="PLANAR3D_TEST_DATA", help="Holds data/ms_flair.")],
     model: Annotated[str, typer.Option(help="Weights file of a trained network, or a published model.")] = MODEL,
     count: Annotated[int, typer.Option(help="Number of scans.")] = 20,
@@ -113,4 +113,4 @@ def _copies(source: Path, folder: Path, count: int) -> Path:
 
 
 if __name__ == "__main__":
-    run_in_sentences(lambda: typer.run(main))
+    main(run)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from side_by_side import conditions, measure, record, table
 
-from planar3d.cli import run_in_sentences
+from planar3d.cli import main
 
 NETWORKS = "VGG16,ResNet50,DenseNet121,EfficientNetB0,NASNetMobile,EfficientNetB7"
 
@@ -32,7 +32,7 @@ def converted(name: str, mapping: str) -> Callable[[], Any]:
     return call
 
 
-def main(
+def run(
     networks: Annotated[str, typer.Option(help="Functions of keras.applications, separated by commas.")] = NETWORKS,
     mapping: str = "planar",
 ) -> None:
@@ -51,4 +51,4 @@ def main(
 
 
 if __name__ == "__main__":
-    run_in_sentences(lambda: typer.run(main))
+    main(run)

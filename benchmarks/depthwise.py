@@ -8,10 +8,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import typer
 from side_by_side import conditions, record, table
 
-from planar3d.cli import run_in_sentences
+from planar3d.cli import main
 
 # Of DX-Net at 128³: slices, rows and columns; channels; kernel; stride.
 LAYERS = {
@@ -42,7 +41,7 @@ def timed(make: Callable[[], Any], size: int, channels: int, kernel: int, stride
     return [tf.function(lambda: layer(x)), tf.function(gradients)]
 
 
-def main(repeats: int = 3, bf16: bool = False) -> None:
+def run(repeats: int = 3, bf16: bool = False) -> None:
     """Measure the methods in turn, so that other load on the machine affects all of them."""
     import tensorflow as tf
     from keras import layers
@@ -83,4 +82,4 @@ def main(repeats: int = 3, bf16: bool = False) -> None:
 
 
 if __name__ == "__main__":
-    run_in_sentences(lambda: typer.run(main))
+    main(run)

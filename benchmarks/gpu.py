@@ -17,7 +17,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 from side_by_side import conditions, measure, record, table
 
-from planar3d.cli import run_in_sentences
+from planar3d.cli import main
 
 WARM_CALLS = 2  # that trace, compile and choose algorithms
 DTYPES = {"float32": "float32", "bf16": "bfloat16", "float16": "float16"}
@@ -144,7 +144,7 @@ def _row(task: str, precision: str, batch: int, depth: int, size: int, seconds: 
     ]
 
 
-def main(
+def run(
     size: Annotated[int, typer.Option("--size", help="Rows and columns of a window.")] = 256,
     depth: Annotated[int, typer.Option("--depth", help="Slices of a window.")] = 16,
     batches: Annotated[str, typer.Option("--batches", help="Batch sizes, separated by commas.")] = "1,2,4,8",
@@ -177,4 +177,4 @@ def main(
 
 
 if __name__ == "__main__":
-    run_in_sentences(lambda: typer.run(main))
+    main(run)

@@ -20,7 +20,7 @@ import numpy as np
 import typer
 from side_by_side import conditions, kind_of_processor, measure, record, table
 
-from planar3d.cli import run_in_sentences
+from planar3d.cli import main
 from planar3d.recipes import PAPER
 from planar3d.scans.windows import window_starts
 
@@ -68,7 +68,7 @@ def segment(size: int, slices: int, method: str, engine: str, precision: str) ->
     return lambda: predict(voxels) is None
 
 
-def main(
+def run(
     sizes: Annotated[str, typer.Option(help="Voxels along each axis.")] = "64,128,256,384",
     threads: Annotated[str, typer.Option(help="Numbers of cores; numbers above the machine's are skipped.")] = "1,2",
     only: Annotated[str | None, typer.Option(help="Methods, separated by semicolons; default: all.")] = None,
@@ -212,4 +212,4 @@ def _plot(points: dict[tuple[str, int, int], Point], work: dict[int, Work]) -> N
 
 
 if __name__ == "__main__":
-    run_in_sentences(lambda: typer.run(main))
+    main(run)

@@ -14,14 +14,14 @@ import numpy as np
 import typer
 from side_by_side import conditions, dice, record, table
 
-from planar3d.cli import run_in_sentences
+from planar3d.cli import main
 from planar3d.errors import DatasetError
 
 MODEL = "ms-flair-open"
 LEAST = 0.999  # Dice that a box may cost
 
 
-def main(
+def run(
     data: Annotated[Path, typer.Option(envvar="PLANAR3D_TEST_DATA", help="Holds data/.")],
     beside: Annotated[str, typer.Option(help="Other load on the machine, for the record.")] = "",
 ) -> None:
@@ -79,4 +79,4 @@ def _segmented(segmenter: Any, prepared: Any) -> tuple[np.ndarray, tuple[float, 
 
 
 if __name__ == "__main__":
-    run_in_sentences(lambda: typer.run(main))
+    main(run)

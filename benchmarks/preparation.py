@@ -20,7 +20,7 @@ import typer
 from scipy import ndimage
 from side_by_side import Measurement, conditions, measure, record, table
 
-from planar3d.cli import run_in_sentences
+from planar3d.cli import main
 from planar3d.inference.prepared_scan import prepare
 from planar3d.recipes import PAPER
 from planar3d.scans import nifti
@@ -101,7 +101,7 @@ def whole(path: Path, folder: Path) -> Callable[[], np.ndarray]:
     return call
 
 
-def main(
+def run(
     data: Annotated[Path | None, typer.Option(envvar="PLANAR3D_TEST_DATA", help="Holds data/ms_flair.")] = None,
     calls: Annotated[int, typer.Option(help="Calls of each contestant; the first is not counted.")] = 6,
     scans: Annotated[int, typer.Option(help="Number of real scans, besides the large volume.")] = 9,
@@ -231,4 +231,4 @@ def _stage_table(before: Measurement, after: dict[str, Measurement]) -> str:
 
 
 if __name__ == "__main__":
-    run_in_sentences(lambda: typer.run(main))
+    main(run)

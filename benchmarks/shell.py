@@ -20,7 +20,7 @@ import numpy as np
 import typer
 from side_by_side import COMMAND, conditions, dice, ended, record, table
 
-from planar3d.cli import run_in_sentences
+from planar3d.cli import main
 from planar3d.scans.volume import read_scan
 
 MODEL = "ms-flair-open"
@@ -52,7 +52,7 @@ class Way:
         return median(run[part] for run in self.runs)
 
 
-def main(
+def run(
     scan: Path,
     before: Annotated[list[Path] | None, typer.Option(help="An older checkout; repeatable.")] = None,
     engine: str = "auto",
@@ -121,4 +121,4 @@ def _commit(checkout: Path) -> str:
 
 
 if __name__ == "__main__":
-    run_in_sentences(lambda: typer.run(main))
+    main(run)

@@ -18,7 +18,7 @@ import numpy as np
 import typer
 from side_by_side import Measurement, conditions, measure, record, table
 
-from planar3d.cli import run_in_sentences
+from planar3d.cli import main
 from planar3d.recipes import PAPER, Recipe
 
 BATCH = 2
@@ -171,7 +171,7 @@ def losses(precision: str, run_folder: str) -> Callable[[], list[float]]:
     return train
 
 
-def main(
+def run(
     size: Annotated[int, typer.Option(help="Rows and columns of a window.")] = 128,
     calls: Annotated[int, typer.Option(help="Steps of each contestant; the first is reported separately.")] = 4,
     agreement: Annotated[Path | None, typer.Option(help="Compare losses of the two precisions on this run.")] = None,
@@ -241,4 +241,4 @@ def _agreement(run: Path) -> str:
 
 
 if __name__ == "__main__":
-    run_in_sentences(lambda: typer.run(main))
+    main(run)

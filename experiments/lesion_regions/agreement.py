@@ -11,7 +11,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from planar3d.cli import run_in_sentences
+from planar3d.cli import main
 from planar3d.evaluation.lesion_regions import name_regions
 from planar3d.evaluation.lesion_table import lesion_table
 from planar3d.files import write_csv
@@ -21,7 +21,7 @@ from planar3d.scans.volume import read_mask, read_scan
 COLUMNS = ("scan", "lesion", "volume_ml", "found", "sure", "by_experts")
 
 
-def main(data: Path, anatomy: Path, out: Annotated[Path, typer.Option()] = Path("agreement.csv")) -> None:
+def run(data: Path, anatomy: Path, out: Annotated[Path, typer.Option()] = Path("agreement.csv")) -> None:
     """Write one row per lesion, and print the agreement."""
     rows = []
     for case in find_cases(data).cases:
@@ -50,4 +50,4 @@ def main(data: Path, anatomy: Path, out: Annotated[Path, typer.Option()] = Path(
 
 
 if __name__ == "__main__":
-    run_in_sentences(lambda: typer.run(main))
+    main(run)

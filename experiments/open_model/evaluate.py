@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from planar3d.cli import run_in_sentences
+from planar3d.cli import main
 from planar3d.commands.options import Settings
 from planar3d.errors import RunError
 from planar3d.evaluation.scores import score_scan, summarize
@@ -38,7 +38,7 @@ MEASURES = (*SCORES, "prediction_ml", "reference_ml")
 COLUMNS = ("scan", "fold", "engine", "threshold", *MEASURES)
 
 
-def main(
+def run(
     folder: Annotated[Path, typer.Argument(help="Run folder of a cross-validation.")],
     out: Annotated[Path, typer.Option("--out", help="CSV of all scores.")],
     engines: Annotated[str, typer.Option("--engines", help="Any of keras, openvino, openvino-bf16.")] = "keras",
@@ -134,4 +134,4 @@ def _mean(rows: list[dict[str, str]], threshold: int) -> float:
 
 
 if __name__ == "__main__":
-    run_in_sentences(lambda: typer.run(main))
+    main(run)

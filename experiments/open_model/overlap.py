@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import typer
 
-from planar3d.cli import run_in_sentences
+from planar3d.cli import main
 from planar3d.evaluation.lesions import ratio
 from planar3d.files import read_rows, write_csv
 from planar3d.inference.prepared_scan import native_mask, predict_prepared
@@ -29,7 +29,7 @@ COLUMNS = ("scan", "fold", "stride", "composition", "threshold", "dice")
 Compose = Callable[[np.ndarray, int, int], np.ndarray]
 
 
-def main(
+def run(
     folder: Annotated[Path, typer.Argument(help="Run folder of a cross-validation.")],
     out: Annotated[Path, typer.Option("--out", help="CSV of all scores.")],
 ) -> None:
@@ -105,4 +105,4 @@ def summarize(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    run_in_sentences(lambda: typer.run(main))
+    main(run)

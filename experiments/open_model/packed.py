@@ -19,7 +19,7 @@ import nibabel as nib
 import numpy as np
 import typer
 
-from planar3d.cli import run_in_sentences
+from planar3d.cli import main
 from planar3d.scans.intensities import MEDIAN_LEVEL, head_median, head_threshold
 from planar3d.scans.layouts import find_cases
 from planar3d.scans.volume import Scan, read_mask, read_scan
@@ -50,7 +50,7 @@ class Packed:
     lesions: Scan
 
 
-def main(
+def run(
     data: Annotated[Path, typer.Option("--data", help="Folder of the data sets.")],
     imagenet: Annotated[Path, typer.Option("--imagenet", help="VGG-16, see weights/README.md.")],
     out: Annotated[Path, typer.Option("--out", help="Folder to write.")] = Path(".dev"),
@@ -182,4 +182,4 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 if __name__ == "__main__":
-    run_in_sentences(lambda: typer.run(main))
+    main(run)

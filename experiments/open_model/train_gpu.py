@@ -29,7 +29,7 @@ from scoring import COLUMNS
 from steps import KEPT, Settings, train
 from variants import Variant
 
-from planar3d.cli import run_in_sentences
+from planar3d.cli import main
 from planar3d.errors import RunError
 from planar3d.files import read_rows, write_csv, write_json
 from planar3d.recipes import MODERN
@@ -40,7 +40,7 @@ _SHOWN = (32, 128)
 _spawned = multiprocessing.get_context("spawn")
 
 
-def main(
+def run(
     out: Annotated[Path, typer.Option("--out", help="Folder of the results; a weights file with --assemble.")],
     data: Annotated[Path, typer.Option("--data", help="Folder that packed.py wrote.")] = Path(".dev"),
     minutes: Annotated[float, typer.Option("--minutes", help="Total time.")] = 9.0,
@@ -141,4 +141,4 @@ def assembled(parts: Path, out: Path) -> Path:
 if __name__ == "__main__":
     os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    run_in_sentences(lambda: typer.run(main))
+    main(run)

@@ -17,7 +17,7 @@ import nibabel as nib
 import numpy as np
 import typer
 
-from planar3d.cli import run_in_sentences
+from planar3d.cli import main
 from planar3d.errors import RunError
 from planar3d.files import read_rows, write_csv, written_beside
 from planar3d.scans.layouts import find_cases
@@ -30,7 +30,7 @@ LESION = 99  # of FreeSurfer's labels
 PATIENTS = "sub-104252,sub-105074,sub-105755"
 
 
-def main(
+def run(
     data: Annotated[Path, typer.Option("--data", help="Data set with these patients.")],
     program: Annotated[Path, typer.Option("--program", help="run_samseg of a separate environment.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for masks and samseg's own files.")],
@@ -68,4 +68,4 @@ def measured(words: list, log: Path) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    run_in_sentences(lambda: typer.run(main))
+    main(run)

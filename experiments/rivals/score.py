@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from planar3d.cli import run_in_sentences
+from planar3d.cli import main
 from planar3d.evaluation.scores import score_scan
 from planar3d.files import read_rows, write_csv
 from planar3d.scans.layouts import find_cases
@@ -28,7 +28,7 @@ VOLUMES = ("prediction_ml", "reference_ml")
 COLUMNS = ("method", "scan", *SCORES, *VOLUMES)
 
 
-def main(
+def run(
     data: Annotated[Path, typer.Option("--data", help="Folder of both data sets.")],
     masks: Annotated[Path | None, typer.Option("--masks", help="Folder with masks of further methods.")] = None,
     out: Annotated[Path, typer.Option("--out", help="CSV of all scores.")] = TABLE,
@@ -82,4 +82,4 @@ def _rounded(scores: dict[str, Any]) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    run_in_sentences(lambda: typer.run(main))
+    main(run)

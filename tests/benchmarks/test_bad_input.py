@@ -18,16 +18,16 @@ def test_a_folder_without_scans_replaces_no_result(tmp_path, monkeypatch):
     with modules("side_by_side", "planes", "cohort") as [side_by_side, planes, cohort]:
         monkeypatch.setattr(side_by_side, "RESULTS", tmp_path / "RESULTS.md")
         with pytest.raises(DatasetError, match="FLAIR scans"):
-            planes.main(tmp_path)
+            planes.run(tmp_path)
         with pytest.raises(DatasetError, match="FLAIR scans"):
-            cohort.main(tmp_path)
+            cohort.run(tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 def test_an_unknown_name_is_refused_with_those_that_exist(tmp_path):
     with modules("growth", "systems") as [growth, systems]:
         with pytest.raises(typer.BadParameter, match="shared, jax; there are: windowed, keras; shared, keras"):
-            growth.main(sizes="32", only="shared, jax", keep=tmp_path)
+            growth.run(sizes="32", only="shared, jax", keep=tmp_path)
         with pytest.raises(RecipeError, match="messaoudi2023-ds"):
             systems.chosen("messaoudi2023")
 

@@ -20,7 +20,7 @@ def evaluate():
 
 def test_an_unknown_engine_is_refused_before_the_work(evaluate, tmp_path):
     with pytest.raises(RunError, match="--engines='onnx' is unknown; choose one of: 'keras'"):
-        evaluate.main(tmp_path, tmp_path / "scores.csv", "keras,onnx")
+        evaluate.run(tmp_path, tmp_path / "scores.csv", "keras,onnx")
 
 
 def test_a_scan_without_its_mask_is_refused(evaluate):
@@ -33,5 +33,5 @@ def test_scores_of_another_run_are_not_shown_for_one_that_has_none(evaluate, tmp
     run = start_run(tmp_path / "run", dataset, MODERN.changed(encoder_weights="none"), folds_for(dataset, "3"))
     (tmp_path / "scores.csv").write_text("scan,fold,engine,threshold,dice\n01A,1,keras,32,0.9\n")
     with pytest.raises(RunError, match="has no fold with scores"):
-        evaluate.main(run.folder, tmp_path / "scores.csv", "keras")
+        evaluate.run(run.folder, tmp_path / "scores.csv", "keras")
     assert capsys.readouterr().out == ""

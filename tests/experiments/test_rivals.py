@@ -26,5 +26,5 @@ def test_a_mask_whose_writing_is_cut_off_does_not_count_as_done(tmp_path, monkey
         monkeypatch.setattr(samseg, "measured", run)
         monkeypatch.setattr(samseg.nib, "save", cut_off)
         with pytest.raises(OSError, match="cut off"):
-            samseg.main(tmp_path, tmp_path / "run_samseg", tmp_path / "out", "sub-1", 1)
+            samseg.run(tmp_path, tmp_path / "run_samseg", tmp_path / "out", "sub-1", 1)
     assert [path.name for path in (tmp_path / "out/samseg").iterdir()] == ["sub-1"]

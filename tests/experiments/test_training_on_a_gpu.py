@@ -110,7 +110,7 @@ def test_stacks_cut_short_by_an_interruption_are_written_again(modules, scan, tm
 
 def test_a_folder_that_packed_did_not_write_is_refused_at_once(tmp_path):
     with modules_of("open_model", "train_gpu") as [train_gpu], pytest.raises(RunError, match="write the folder with"):
-        train_gpu.main(tmp_path / "out", tmp_path, minutes=0.01, variants="version-1", processes=1)
+        train_gpu.run(tmp_path / "out", tmp_path, minutes=0.01, variants="version-1", processes=1)
     assert not (tmp_path / "out").exists()
 
 
