@@ -10,12 +10,9 @@ from scipy import ndimage
 from scipy.spatial import KDTree
 
 from planar3d.evaluation.lesions import binary_pair, lesion_scores, ratio
-from planar3d.pipeline import in_threads
 from planar3d.scans.geometry import Grid, voxel_axes, voxel_mm3
 from planar3d.scans.head import box_of
 from planar3d.wording import score_text
-
-_POINTS = 2**12  # that a thread looks up at a time
 
 
 class Measure(NamedTuple):
@@ -120,23 +117,10 @@ def directed_distances(
     ]
     if not all(len(surface) for surface in surfaces):
         return np.empty(0), np.empty(0)
-    # A search among surface voxels is far cheaper than two distance maps of the whole head.
-    there, back = (_to_nearest(source, target) for source, target in (surfaces, surfaces[::-1]))
+    # A search among surface voxels is far cheaper than two distance maps of the whole head. SciPy's threads would go on
+    # after an interrupt, and write to memory that is then free.
+    there, back = (KDTree(target).query(source)[0] for source, target in (surfaces, surfaces[::-1]))
     return there, back
-
-
-def _to_nearest(points: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """The distance from each point to the nearest of the others, computed by threads that an interrupt waits for.
-
-    The workers of SciPy's query go on after an interrupt, and write to memory that is then free.
-    """
-    tree, distances = KDTree(others), np.empty(len(points))
-
-    def measure(some: slice) -> None:
-        distances[some] = tree.query(points[some])[0]
-
-    in_threads(measure, [slice(start, start + _POINTS) for start in range(0, len(points), _POINTS)])
-    return distances
 
 
 @dataclass(frozen=True)

@@ -145,11 +145,15 @@ def write_dataset_description(out: Path, dataset: Path) -> Path:
         ScanError: `out` is a data set of another origin or of other scans.
     """
     path = out / DESCRIPTION
-    if out.resolve() == dataset.resolve():
+    raw, derived = os.path.realpath(dataset), os.path.realpath(out)  # as .. leaves the folder of a link's target
+    try:
+        link = Path(os.path.relpath(raw, derived)).as_posix()
+    except ValueError:  # no relative path leads to another drive of Windows
+        link = Path(raw).as_posix()
+    if raw == derived:
         raise ScanError(
             f"{out} is the data set of the scans; choose another output folder, e.g. {out / 'derivatives/planar3d'}."
         )
-    link = _link(dataset, out)
     made_by = {"Name": "planar3d", "Version": planar3d.__version__}
     before = read_json_object(path, advice="Fix it, or choose another folder.")
     if not before:
@@ -168,7 +172,7 @@ def write_dataset_description(out: Path, dataset: Path) -> Path:
             raise ScanError(f"{out} is a data set that planar3d did not create ({path.name}); choose another folder.")
         links = before.get("DatasetLinks")
         source = links.get(_SOURCE) if isinstance(links, dict) else None
-        if source != link and not (isinstance(source, str) and _leads_to(dataset, out / source)):
+        if not isinstance(source, str) or os.path.realpath(out / source) != raw:
             raise ScanError(f"{out} holds masks of the data set {source}, not of {link}; choose another folder.")
         description = before | {"GeneratedBy": makers if made_by in makers else [*makers, made_by]}
     if description != before:
@@ -176,21 +180,6 @@ def write_dataset_description(out: Path, dataset: Path) -> Path:
     if not (out / ".bidsignore").exists():
         write_text(out / ".bidsignore", _IGNORED)
     return path
-
-
-def _link(dataset: Path, out: Path) -> str:
-    """The relative path from `out` to a data set, along links of the file system where that leads there."""
-    try:
-        link = os.path.relpath(dataset, out)
-        if not _leads_to(dataset, out / link):  # as .. leaves the folder of a link's target
-            link = os.path.relpath(os.path.realpath(dataset), os.path.realpath(out))
-    except ValueError:  # no relative path leads to another drive of Windows
-        link = os.path.realpath(dataset)
-    return Path(link).as_posix()
-
-
-def _leads_to(dataset: Path, path: Path) -> bool:
-    return os.path.realpath(path) == os.path.realpath(dataset)
 
 
 def made_by_planar3d(about: dict[str, Any]) -> bool:

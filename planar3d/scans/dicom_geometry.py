@@ -32,33 +32,24 @@ def on_its_grid(scan: "Scan", series: DicomSeries) -> "Scan":
     Raises:
         ScanError: its size differs, or its position or directions by more than a wrong step explains.
     """
-    expected = _as_stored(grid_of(series), shape_of(series), scan)
-    if expected is None or min(ends := _shifts(expected, scan)) > 2 * TOLERANCE_MM:
+    grid, lengths = grid_of(series), np.array(scan.voxels.shape)
+    turn = orientations.io_orientation(np.linalg.inv(grid) @ scan.affine)
+    expected = grid @ np.linalg.inv(orientations.inv_ornt_aff(turn, lengths))  # in the order of the scan's axes
+    # How far, in mm, the corners of the first and of the last slice are from their places.
+    i, j, k = lengths - 1
+    corners = np.array([[[x, y, z, 1] for x in (0, i) for y in (0, j)] for z in (0, k)])
+    ends = np.linalg.norm(corners @ (scan.affine - expected).T, axis=2).max(axis=1)
+    if tuple(lengths[np.argsort(turn[:, 0])]) != shape_of(series) or ends.min() > 2 * TOLERANCE_MM:
         raise ScanError(
             f"{series.images[0].path}: dcm2niix made a volume {scan.voxels.shape} of series {series} that differs "
             "from its headers in size or position. Convert it yourself, look at the volume, and name the NIfTI file."
         )
-    if max(ends) <= _EXACT_MM:
+    if ends.max() <= _EXACT_MM:
         return scan
     header = scan.header.copy()
     header.set_qform(expected, 1)
     header.set_sform(expected, 1)
     return dataclasses.replace(scan, header=header)
-
-
-def _as_stored(grid: np.ndarray, shape: tuple[int, ...], scan: "Scan") -> np.ndarray | None:
-    """A grid of columns, rows and slices with the order and direction of a scan's axes; None if the sizes differ."""
-    turn = orientations.io_orientation(np.linalg.inv(grid) @ scan.affine)
-    if tuple(np.take(scan.voxels.shape, np.argsort(turn[:, 0]))) != shape:
-        return None
-    return grid @ np.linalg.inv(orientations.inv_ornt_aff(turn, scan.voxels.shape))
-
-
-def _shifts(expected: np.ndarray, scan: "Scan") -> list[float]:
-    """Distances in mm of the corners of the first and the last slice from their expected positions."""
-    i, j, k = (length - 1 for length in scan.voxels.shape)
-    corners = np.array([[[x, y, z, 1] for x in (0, i) for y in (0, j)] for z in (0, k)])
-    return [float(one) for one in np.linalg.norm(corners @ (scan.affine - expected).T, axis=2).max(axis=1)]
 
 
 def heights(series: DicomSeries) -> np.ndarray:

@@ -14,12 +14,6 @@ from planar3d.errors import DatasetError, Planar3DError
 from planar3d.wording import composed, counted, listed
 
 _LARGEST = 2**26  # bytes; larger than a table of a million scans
-_MARKS = {  # longer marks first: a mark of UTF-32 starts with one of UTF-16
-    codecs.BOM_UTF32_LE: "utf-32",
-    codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-}
 _UNMARKED = ("utf-8-sig", "cp1252", "latin-1")  # the last reads any bytes
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 _NAME = re.compile(r"[^\W_][\w.+-]*")  # a valid file name on every system, not a path
@@ -137,8 +131,8 @@ def _decode(path: Path, error: type[Planar3DError]) -> tuple[str, str]:
     except OSError as problem:
         lost = " It is a link; fetch its file first, e.g. with git annex get." if os.path.islink(path) else ""
         raise error(f"{path} cannot be read ({problem.strerror}).{lost}") from None
-    marked = next((encoding for mark, encoding in _MARKS.items() if content.startswith(mark)), None)
-    for encoding in (marked,) if marked else _UNMARKED:
+    marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    for encoding in ("utf-16",) if marked else _UNMARKED:
         try:
             text = content.decode(encoding)
         except UnicodeDecodeError:

@@ -1,7 +1,5 @@
 import math
 import statistics
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -76,37 +74,6 @@ def test_distances_agree_with_distance_maps_on_uneven_voxels(blobs):
     scores = score_scan(*blobs, spacing)
     assert scores["assd_mm"] == pytest.approx(expected.mean())
     assert scores["hd95_mm"] == pytest.approx(np.percentile(expected, 95))
-
-
-# In a process of its own, since the signal ends a worker of the suite that is not in this call.
-INTERRUPTED = """
-import signal, threading, time
-import numpy as np
-from planar3d.evaluation.scores import directed_distances
-
-def interrupt():
-    until = time.monotonic() + 10
-    while threading.active_count() <= 2 and time.monotonic() < until:  # the main thread and this one
-        time.sleep(1e-4)
-    signal.pthread_kill(main, signal.SIGINT)
-
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
-blobs, main = np.random.default_rng(0).random((2, 64, 64, 64)) < 0.4, threading.get_ident()
-directed_distances(*blobs[:, :8, :8, :8], (1, 1, 1))  # imports what it needs
-interrupting = threading.Thread(target=interrupt)
-try:
-    interrupting.start()
-    while True:  # the signal may arrive between two searches
-        directed_distances(*blobs, (1, 1, 1))
-except KeyboardInterrupt:
-    interrupting.join()
-    print([thread.name for thread in threading.enumerate() if thread.daemon])
-"""
-
-
-def test_an_interrupt_leaves_no_search_that_python_does_not_wait_for() -> None:
-    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, timeout=120)
-    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
 
 
 def test_a_lesion_at_the_border_of_the_scan_has_a_surface_there():
