@@ -57,7 +57,7 @@ class _FirstImport(MetaPathFinder):
             load = spec.loader.exec_module
 
             def load_quickly(module: ModuleType) -> None:
-                with uncollected(), _without_unused(), withheld_stderr() if self.quiet else nullcontext():
+                with uncollected(), _Unused(), withheld_stderr() if self.quiet else nullcontext():
                     load(module)
                     if self.quiet and not _has_cuda():
                         with suppress(Exception):  # raised again when devices are needed
@@ -70,10 +70,14 @@ class _FirstImport(MetaPathFinder):
 
 
 class _Unused(MetaPathFinder):
-    """Finds `_UNUSED` as usual, since torch asks where they are, but lets the thread that makes this load none."""
+    """Finds `_UNUSED` as usual, since torch asks where they are, but lets the thread in its block load none."""
 
-    def __init__(self) -> None:
+    def __enter__(self) -> None:
         self.thread = threading.get_ident()
+        sys.meta_path.insert(0, self)
+
+    def __exit__(self, *error: object) -> None:
+        sys.meta_path.remove(self)
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -87,16 +91,6 @@ class _Unused(MetaPathFinder):
 
 def _refuse(spec: ModuleSpec) -> None:
     raise ModuleNotFoundError(f"{spec.name} is not loaded with Keras", name=spec.name)
-
-
-@contextmanager
-def _without_unused() -> Iterator[None]:
-    finder = _Unused()
-    sys.meta_path.insert(0, finder)
-    try:
-        yield
-    finally:
-        sys.meta_path.remove(finder)
 
 
 def _has_cuda() -> bool:

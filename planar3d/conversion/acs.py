@@ -7,6 +7,7 @@ import numpy as np
 from keras import layers, ops
 
 from planar3d.graph.layers import KINDS, LayerKind, macs_at_outputs
+from planar3d.graph.reach import Range, halves
 from planar3d.sections import check_choice
 
 VARIANTS = ("acs", "acs_mean", "acs_soft")
@@ -81,8 +82,14 @@ class ACSConv3D(layers.Conv2D):
         """Apply the planes, the bias and the activation."""
         kernels = self._planar_kernels(ops.cast(self.kernel, inputs.dtype))
         if self._cube:
-            cube = self._joined([self._in_cube(kernel, axis) for axis, kernel in kernels])
-            y = self._convolved(self._padded(inputs), cube)
+            size = self.kernel_size[0] - 1
+            cube = self._joined([ops.pad(kernel, _along(axis, size)) for axis, kernel in kernels])
+            if self.padding == "valid":
+                # Zero as a tensor: else TensorFlow's graphs by oneDNN lose this padding after another, or before a
+                # leaky ReLU.
+                ends = _along(1 + self.axis, self.dilation_rate[0] * size)
+                inputs = ops.pad(inputs, ends, constant_values=ops.zeros((), inputs.dtype))
+            y = self._convolved(inputs, cube)
         else:
             y = self._joined([self._convolved(inputs, kernel) for _, kernel in kernels])
         return self.activation(y + ops.cast(self.bias, y.dtype) if self.use_bias else y)
@@ -121,23 +128,13 @@ class ACSConv3D(layers.Conv2D):
         shares = ops.softmax(self.planes) if self.variant == "acs_soft" else ops.full((3,), 1 / 3)
         return sum(part * ops.cast(shares[number], part.dtype) for number, part in enumerate(parts))
 
-    def _in_cube(self, kernel: Any, axis: int) -> Any:
-        size = self.kernel_size[0]
-        widths = [(0, 0)] * 5
-        widths[axis] = ((size - 1) // 2, size // 2)
-        return ops.pad(kernel, widths)
-
-    def _padded(self, inputs: Any) -> Any:
-        if self.padding != "valid":
-            return inputs
-        extent = self.dilation_rate[0] * (self.kernel_size[0] - 1)
-        widths = [(0, 0)] * 5
-        widths[1 + self.axis] = (extent // 2, extent - extent // 2)
-        # Zero as a tensor: else TensorFlow's graphs by oneDNN lose this padding after another, or before a leaky ReLU.
-        return ops.pad(inputs, widths, constant_values=ops.zeros((), inputs.dtype))
-
     def _convolved(self, inputs: Any, kernel: Any) -> Any:
         return ops.conv(inputs, kernel, self.strides, self.padding, None, self.dilation_rate[0])
+
+
+def _along(axis: int, total: int) -> list[Range]:
+    """Zeros before and after each of five axes, in all along one of them."""
+    return [halves(total if number == axis else 0) for number in range(5)]
 
 
 KINDS["ACSConv3D"] = LayerKind(

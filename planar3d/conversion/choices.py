@@ -151,9 +151,6 @@ def _check_patterns(choice: Mapping[str, Spelled], kernels: Sequence[str]) -> No
 
 
 def _first_fit(choice: Mapping[str, Spelled], name: str) -> str | None:
-    return next((pattern for pattern in choice if _fits(name, pattern)), None)
-
-
-def _fits(name: str, pattern: str) -> bool:
-    """Whether a pattern matches a layer's name, or its name with the networks around it."""
-    return any(each == pattern or fnmatchcase(each, pattern) for each in (name, name.rpartition("/")[2]))
+    """The first pattern that matches a layer's name, alone or with the networks around it."""
+    names = name, name.rpartition("/")[2]
+    return next((p for p in choice if any(each == p or fnmatchcase(each, p) for each in names)), None)

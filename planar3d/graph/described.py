@@ -31,36 +31,29 @@ def described(network: keras.Model, shapes: Sequence[Shape] | None = None) -> De
         first = len(specs) + len(found)
         numbers = tuple(number for number, _ in given)
         layers = [layer_of(node.operation, name, numbers, tuple(output.shape)) for output in outputs]
-        if not _is_plain(node):
-            layers = [_of_a_number(node, one) or replace(one, kind=f"{one.kind} with arguments") for one in layers]
-        found.extend(layers)
+        found.extend(_as_used(node, layer) for layer in layers)
         return list(enumerate(outputs, start=first))
 
     results = pass_through(network, list(enumerate(specs)), visit)
     return Description(network.name, tuple(map(tuple, taken)), tuple(found), tuple(number for number, _ in results))
 
 
-def _is_plain(node: Any) -> bool:
-    """Whether a use has only tensors as arguments, besides those of training: a description has no others."""
+def _as_used(node: Any, layer: Layer) -> Layer:
+    """A layer in one use: a sum or product with a number is a rescaling, and other arguments make it another kind."""
     args, kwargs = arguments_with(node, [None] * len(node.input_tensors))
     kwargs.pop("training", None)
-    others = tree.flatten([args, kwargs, getattr(node.operation, "initial", None)])  # the last of a maximum
-    return all(value is None for value in others)
-
-
-def _of_a_number(node: Any, layer: Layer) -> Layer | None:
-    """A sum or product of a tensor and a number, as rescaling; None for other uses."""
-    args, kwargs = arguments_with(node, [None] * len(node.input_tensors))
-    numbers = [value for value in args if isinstance(value, int | float)]
-    if kwargs or len(args) != 2 or len(numbers) != 1 or args.count(None) != 1:
-        return None
-    c = float(numbers[0])
-    difference = (1.0, -c) if args[0] is None else (-1.0, c)
-    rescalings = {"ops.Add": (1.0, c), "ops.Multiply": (c, 0.0), "ops.Subtract": difference}
-    if layer.kind not in rescalings:
-        return None
-    scale, offset = rescalings[layer.kind]
-    return replace(layer, kind="Rescaling", settings={"scale": scale, "offset": offset})
+    given = [args, kwargs, getattr(node.operation, "initial", None)]  # the last of a maximum
+    others = [value for value in tree.flatten(given) if value is not None]
+    if not others:
+        return layer
+    if len(args) == 2 and not kwargs and len(others) == 1 and isinstance(others[0], int | float):
+        c = float(others[0])
+        difference = (1.0, -c) if args[0] is None else (-1.0, c)
+        rescalings = {"ops.Add": (1.0, c), "ops.Multiply": (c, 0.0), "ops.Subtract": difference}
+        if layer.kind in rescalings:
+            scale, offset = rescalings[layer.kind]
+            return replace(layer, kind="Rescaling", settings={"scale": scale, "offset": offset})
+    return replace(layer, kind=f"{layer.kind} with arguments")
 
 
 def layer_of(operation: Any, name: str = "", inputs: tuple[int, ...] = (), shape: Shape = ()) -> Layer:

@@ -16,19 +16,11 @@ from planar3d.locks import Claim, locked
 from planar3d.networks.model_card import training_card, write_card
 from planar3d.progress import Notify, Ticker, tell
 from planar3d.scans.preparation.prepared import Prepared, load_prepared
+from planar3d.study import sources
 from planar3d.study.cluster import require_all, run_tasks
 from planar3d.study.preparing import prepare_scans
 from planar3d.study.results import LESION, expected_scores, require_own_weights
 from planar3d.study.run_folder import Run
-from planar3d.study.sources import (
-    ALIGNED,
-    MASK_SHA256,
-    VOXELS,
-    require_as_prepared,
-    require_distinct,
-    require_same_weights,
-    require_unchanged,
-)
 from planar3d.training.backends import forgetting_gradients, make_deterministic
 from planar3d.training.checkpoint import BEST_WEIGHTS
 from planar3d.training.devices import choose_devices
@@ -53,7 +45,7 @@ def run_folds(
 ) -> None:
     """Train, predict and score the folds, resuming each, on the workers of a cluster if given."""
     prepare_scans(run, notify, assume_affine, cluster)
-    require_distinct(run)
+    sources.require_distinct(run)
     if cluster:
         there = partial(run_fold, run, notify=tell, wait=tell, devices=devices)
         require_all(run_tasks(cluster, there, folds, "fold", notify))
@@ -89,7 +81,7 @@ def _is_scored(run: Run, number: int) -> bool:
 
 def train_fold(run: Run, number: int, notify: Notify, devices: str | None = None) -> keras.Model:
     """Train one fold as `run_fold` does, and return the network with its best weights."""
-    require_distinct(run)
+    sources.require_distinct(run)
     with _held(run, number) as claim:
         network = _train(run, number, notify, devices, claim)
         network.load_weights(run.fold(number) / BEST_WEIGHTS)
@@ -114,7 +106,7 @@ def _train(run: Run, number: int, notify: Notify, devices: str | None, claim: Cl
     chosen = choose_devices(devices, recipe)
     with chosen.scope():
         network = initial_network(recipe)
-    require_same_weights(run.folder / "environment.json", recipe)  # after they were read: earlier folds take days
+    sources.require_same_weights(run.folder / "environment.json", recipe)  # once they are read: earlier folds take days
     scans = (*fold.train, *fold.validation)
     sampling = recipe.training.samples
     training, validation = sampling.split(len(fold.train), len(fold.validation), recipe.slices, recipe.tiles)
@@ -153,10 +145,10 @@ def _score(run: Run, number: int, notify: Notify, claim: Claim) -> None:
         claim.require()
         native.save(run.predicted(scan_id, number))
         case = run.cases[scan_id]
-        require_unchanged(run, scan_id)  # training may have taken days
+        sources.require_unchanged(run, scan_id)  # training may have taken days
         native_reference = recipe.targets.read(case.label_map, native, assume_affine=True)
         about = {"scan": scan_id, "group": case.group, "fold": number}
-        made = {MASK_SHA256: file_sha256(run.predicted(scan_id, number))}
+        made = {sources.MASK_SHA256: file_sha256(run.predicted(scan_id, number))}
         on_prepared = score_targets(recipe.targets, np.asarray(reference), found, prepared.geometry.axes, case.group)
         on_native = score_targets(recipe.targets, native_reference.voxels, native.voxels, native.affine, case.group)
         for grid, scores in (("prepared", on_prepared), ("native", on_native)):
@@ -193,5 +185,5 @@ def _open(run: Run, scan: str) -> tuple[Prepared, np.ndarray]:
     prepared, mask = load_prepared(folder)
     if mask is None:
         raise RunError(f"{folder} has no mask.npy. Delete {folder} to create it again.")
-    require_as_prepared(folder, {VOXELS: prepared.voxels, ALIGNED: mask})
+    sources.require_as_prepared(folder, {sources.VOXELS: prepared.voxels, sources.ALIGNED: mask})
     return prepared, mask

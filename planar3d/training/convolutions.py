@@ -24,51 +24,6 @@ class PartwiseOperation(Protocol):
         """The gradients of the kernel and of each part, None where not needed."""
 
 
-def apply(
-    operation: PartwiseOperation,
-    parts: Sequence[Any],
-    needed: Sequence[bool],
-    kernel: Any,
-    bias: Any,
-    relu: bool,
-    dtype: str,
-) -> Any:
-    """Apply an operation, a bias, and ReLU to parts of a concatenation.
-
-    Args:
-        parts: (batch, depth, rows, cols, channels of the part), of any floating type.
-        needed: whether the gradient of the part is needed.
-        kernel: float32, in the shape of the Keras layer.
-        bias: float32 (filters,).
-        relu: whether to apply ReLU at the end.
-        dtype: the type of the computation.
-
-    Returns:
-        (batch, depth, rows, cols, filters) in `dtype`.
-    """
-
-    @tf.custom_gradient
-    def run(kernel: Any, bias: Any, *parts: Any) -> tuple[Any, Callable[[Any], list[Any]]]:
-        narrow = tf.cast(kernel, dtype)
-        y = operation.forward([tf.cast(part, dtype) for part in parts], narrow, tf.cast(bias, dtype))
-        y = tf.nn.relu(y) if relu else y
-
-        def gradient(upstream: Any) -> list[Any]:
-            if relu:
-                upstream = tf.raw_ops.ReluGrad(gradients=upstream, features=y)
-            # Cast again if the types differ, as keeping a wider copy of a part would cost its memory.
-            cast = [tf.cast(part, dtype) for part in parts]
-            of_kernel, of_parts = operation.gradients(cast, needed, narrow, upstream)
-            # Not tf.nn.bias_add's own gradient: on a CPU it sums bf16 in bf16, and is up to 99 % off for a window.
-            of_bias = tf.reduce_sum(_rows(upstream), axis=0)
-            towards = [None if g is None else tf.cast(g, part.dtype) for g, part in zip(of_parts, parts, strict=True)]
-            return [tf.cast(of_kernel, kernel.dtype), tf.cast(of_bias, bias.dtype), *towards]
-
-        return y, gradient
-
-    return run(kernel, bias, *parts)
-
-
 def dilated(x: Any, kernel: Any, rates: Sequence[int]) -> Any:
     """A 'same' convolution of stride 1 in one operation; tf.nn.convolution rearranges the volume before and after."""
     return tf.raw_ops.Conv3D(input=x, filter=kernel, strides=[1] * 5, padding="SAME", dilations=[1, *rates, 1])

@@ -1,7 +1,7 @@
 """Keras layers that train another layer's variables faster, with the same results up to rounding."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from planar3d.training.convolutions import Convolution, PartwiseOperation, Pointwise, UpConvolution, apply, in_graph
+from planar3d.training.convolutions import Convolution, PartwiseOperation, Pointwise, UpConvolution, in_graph
 
 
 class PartConvolution(layers.Layer):
@@ -39,10 +39,30 @@ class PartConvolution(layers.Layer):
     def call(self, parts: Any) -> Any:
         if not isinstance(parts, (list, tuple)):
             parts = tf.split(parts, self.channels, axis=-1)
-        layer = self.replaced
+        layer, dtype = self.replaced, self.compute_dtype
         relu = layer.activation is keras.activations.relu
-        bias = layer.bias.value if layer.use_bias else tf.zeros(layer.filters)
-        y = apply(self.operation, parts, self.needed, layer.kernel.value, bias, relu, self.compute_dtype)
+
+        @tf.custom_gradient
+        def apply(kernel: Any, bias: Any, *parts: Any) -> tuple[Any, Callable[[Any], list[Any]]]:
+            narrow = tf.cast(kernel, dtype)
+            y = self.operation.forward([tf.cast(part, dtype) for part in parts], narrow, tf.cast(bias, dtype))
+            y = tf.nn.relu(y) if relu else y
+
+            def gradient(upstream: Any) -> list[Any]:
+                if relu:
+                    upstream = tf.raw_ops.ReluGrad(gradients=upstream, features=y)
+                # Cast again if the types differ, as keeping a wider copy of a part would cost its memory.
+                cast = [tf.cast(part, dtype) for part in parts]
+                of_kernel, of_parts = self.operation.gradients(cast, self.needed, narrow, upstream)
+                # Not tf.nn.bias_add's own gradient: on a CPU it sums bf16 in bf16, and is up to 99 % off for a window.
+                of_bias = tf.reduce_sum(tf.reshape(upstream, (-1, layer.filters)), axis=0)
+                pairs = zip(of_parts, parts, strict=True)
+                towards = [None if found is None else tf.cast(found, part.dtype) for found, part in pairs]
+                return [tf.cast(of_kernel, kernel.dtype), tf.cast(of_bias, bias.dtype), *towards]
+
+            return y, gradient
+
+        y = apply(layer.kernel.value, layer.bias.value if layer.use_bias else tf.zeros(layer.filters), *parts)
         return y if relu else layer.activation(y)
 
     def compute_output_spec(self, parts: Any) -> keras.KerasTensor:

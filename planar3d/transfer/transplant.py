@@ -9,19 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from planar3d.errors import WeightsError, path_of
+from planar3d.transfer import weight_places
 from planar3d.transfer.digests import identify, vgg16_arrays
 from planar3d.transfer.known_files import INPUTS, KnownFile, recognize
 from planar3d.transfer.mappings import Tap
 from planar3d.transfer.rehearsal import digest_of, read_arrays, rehearse
-from planar3d.transfer.weight_places import (
-    CONVERT_FIRST,
-    Origin,
-    Weight,
-    check_numbered,
-    differ_in_numbers,
-    fitted_to,
-    places_of,
-)
+from planar3d.transfer.weight_places import CONVERT_FIRST, Origin, Weight
 from planar3d.wording import counted, listed
 
 if TYPE_CHECKING:
@@ -95,23 +88,23 @@ def transplant(
     arrays = {name: np.asarray(array) for name, array in arrays.items()}
     used: set[str] = set()
     filled, missing = [], []
-    places = places_of(network)
+    places = weight_places.places_of(network)
     for place in places:
         found = place.found_in(arrays)
         if found is not None:
-            filled.append((place, fitted_to(arrays[found], place, network.name, mapping, tap, alpha)))
+            filled.append((place, weight_places.fitted_to(arrays[found], place, network.name, mapping, tap, alpha)))
             used.add(found)
         elif place.origin != Origin():
             missing.append(place.weight)
     unused = tuple(Weight(name, np.shape(array)) for name, array in arrays.items() if name not in used)
-    if missing and unused and differ_in_numbers([place.weight.name for place in places], list(arrays)):
+    if missing and unused and weight_places.differ_in_numbers([place.weight.name for place in places], list(arrays)):
         raise WeightsError(
             f"Layers of {network.name} have no names, and Keras numbered them differently in the file: the network has "
             f"{missing[0].name}, the file {unused[0].name}. Nothing was loaded. Load the file with Keras' own "
             "load_weights into the network that it was saved from, and convert that network if it is 2D; or name the "
             "layers."
         )
-    check_numbered(used, arrays, places, network.name)
+    weight_places.check_numbered(used, arrays, places, network.name)
     if not filled:
         raise WeightsError(
             f"Nothing matched: the weights of {network.name} are {listed(missing)}; the arrays are "
