@@ -89,7 +89,7 @@ def find_inputs(inputs: Sequence[Given], images: Sequence[str] = FLAIR) -> list[
         found += [_of_images(given, images)] if isinstance(given, Mapping) else find(Path(given))
     if left := [path for item in found for path in item.left_out]:
         first = next(number for number, item in enumerate(found) if item.left_out)
-        note = f"images whose names are not those of FLAIR scans were left out ({len(left):,}, the first is {left[0]})"
+        note = f"other images, not named as FLAIR scans, were left out ({len(left):,}, the first is {left[0]})"
         found[first] = replace(found[first], note="; ".join(filter(None, (found[first].note, note))))
     if not found:
         raise ScanError("No scan was given; name files or folders, or the images of one case with --image NAME=FILE.")

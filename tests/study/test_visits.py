@@ -367,6 +367,17 @@ def test_another_object_is_no_later_visit(visits):
         register(first, Scan(noise, first.header))
 
 
+@pytest.mark.parametrize("air", [300, -4000])
+def test_two_patients_are_told_apart_whatever_the_value_of_air(visits, air):
+    """Air far above 0 was compared too, and two patients correlated as one does; far below, nothing was compared."""
+    first = visits[0][0].voxels[::4, ::4, ::2]
+    header = nib.Nifti1Image(first, AFFINE @ np.diag([4, 4, 2, 1])).header
+    folds = 900 * ndimage.gaussian_filter(np.random.default_rng(4).normal(size=first.shape), 1)
+    other = np.maximum(first + np.where(first > 60, folds, 0), 0).astype(np.float32)
+    with pytest.raises(ScanError, match=r"could not be registered to .*more than 0\.5"):
+        register(Scan(first + air, header), Scan(other + air, header))
+
+
 def test_scans_without_a_head_end_in_a_sentence():
     empty = _scan(np.full((12, 12, 6), 3))
     spot = _scan(np.eye(12)[:, :, None] * np.eye(12)[0][None, None, :6])
