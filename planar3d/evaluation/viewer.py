@@ -15,10 +15,7 @@ from planar3d.scans.volume import Scan, on_grid_of
 
 LONGEST = 256  # voxels along an axis of the shown volumes
 WHITE = 170  # the grey level initially shown as white; lower contrast shows brighter ones
-_BUDGET = 5_500_000  # bytes of the packed scan; base64 adds a third
-_STEPS = (1, 2, 4, 8)  # numbers of adjacent grey levels merged into one
 _NEXT = 1e-4  # of a shown voxel: less than from a border to the center of a file's voxel beyond it, more than rounding
-_SAMPLED = 8  # one in this many axial slices is packed to estimate the size
 
 
 @dataclass(frozen=True)
@@ -56,8 +53,6 @@ class Pictures:
 
     def to_json(self) -> dict[str, Any]:
         """The pictures as JSON; volumes are base64 of zlib streams in which x runs fastest, then y, then z."""
-        step = _grey_step(self.volumes["scan"])
-        shown = self.volumes | {"scan": self.volumes["scan"] // step * step}
         return {
             "shape": list(self.shape),
             "spacing_mm": np.linalg.norm(self.affine[:3, :3], axis=0).tolist(),
@@ -67,14 +62,13 @@ class Pictures:
             "first": list(self.first),
             "slices": list(self.slices),
             "white": WHITE,
-            "grey_levels": 256 // step,
             "start": list(self.start),
             "targets": [
                 {"name": name, "volume": self.targets[name], "colour": colour, "width": width}
                 for name, (colour, width) in outlines(self.targets).items()
             ],
             "views": [view._asdict() for view in views_of(self.shape)],
-            "volumes": {name: base64.b64encode(_packed(v)).decode("ascii") for name, v in shown.items()},
+            "volumes": {name: _packed(volume) for name, volume in self.volumes.items()},
         }
 
 
@@ -145,13 +139,5 @@ def _means(volume: np.ndarray, edges: Sequence[np.ndarray]) -> np.ndarray:
     return _joined(np.add, volume, edges) / (x * y * z)
 
 
-def _grey_step(volume: np.ndarray) -> int:
-    """The number of grey levels to merge so that the page stays small; only noisy scans need more than one."""
-    size = volume.shape[2] / len(range(0, volume.shape[2], _SAMPLED))
-    sample = volume[:, :, ::_SAMPLED]
-    fitting = (step for step in _STEPS if len(_packed(sample // step)) * size <= _BUDGET)
-    return next(fitting, _STEPS[-1])
-
-
-def _packed(volume: np.ndarray) -> bytes:
-    return zlib.compress(volume.tobytes(order="F"), level=4)
+def _packed(volume: np.ndarray) -> str:
+    return base64.b64encode(zlib.compress(volume.tobytes(order="F"), level=4)).decode("ascii")

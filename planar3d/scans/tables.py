@@ -21,7 +21,6 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 _ID = "participant_id"  # in participants.tsv, and the names that the column of sites may have
 SITES = ("site", "site_id", "siteid", "center", "centre", "center_id", "centre_id")
 _UNKNOWN = {"", "n/a", "na", "nan"}  # the standard's value, and variants by spreadsheets
-_EXCEL = re.compile(r"sep=([,;\t])\r?\n", re.IGNORECASE)  # the line that tells Excel the delimiter
 
 
 @dataclass(frozen=True)
@@ -62,14 +61,12 @@ def read_table(path: Path, needed: Sequence[str], error: type[Planar3DError]) ->
             columns.
     """
     text, encoding = _decode(path, error)
-    marked = _EXCEL.match(text)
-    text = text[marked.end() :] if marked else text
     reads: dict[str, list[tuple[int, list[str]]]] = {}
     broken = ""
-    for delimiter in [marked[1]] if marked else _DELIMITERS:
+    for delimiter in _DELIMITERS:
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
         try:
-            lines = [(reader.line_num + bool(marked), [cell.strip() for cell in cells]) for cells in reader]
+            lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
         except csv.Error as problem:
             broken = f"{path}, line {reader.line_num}: {problem}. Check the quotation marks of that line."
             continue

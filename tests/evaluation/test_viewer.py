@@ -153,18 +153,6 @@ def test_lesions_alone_are_the_mask_itself(head):
     assert [(target["name"], target["volume"]) for target in content["targets"]] == [("lesion", "mask")]
 
 
-def test_noise_is_kept_coarsely_and_the_mask_exactly():
-    rng = np.random.default_rng(0)
-    voxels, mask = rng.random((190, 190, 190), np.float32), (rng.random((190, 190, 190)) < 0.01).astype(np.uint8)
-    pictures = prepare_pictures(stored(voxels), stored(mask))
-    content = pictures.to_json()
-    assert content["grey_levels"] < 256
-    assert len(content["volumes"]["scan"]) < 8e6
-    coarse = unpacked(content, "scan").astype(int)
-    assert np.abs(coarse - pictures.volumes["scan"]).max() < 256 / content["grey_levels"]
-    np.testing.assert_array_equal(unpacked(content, "mask"), mask)
-
-
 @pytest.mark.parametrize(("axis", "name"), [(0, "sagittal"), (1, "coronal"), (2, "axial")])
 def test_of_a_two_dimensional_image_only_its_plane_is_shown(head, axis, name):
     flattened = [volume.take([volume.shape[axis] // 2], axis) for volume in head]
