@@ -68,19 +68,21 @@ def participant(arguments: argparse.Namespace) -> int:
     from planar3d.study.cohort import segment_all
     from planar3d.study.segmented import Request
 
-    participants = [label.removeprefix("sub-") for label in arguments.participant_label]
-    for label in participants:
-        if not (arguments.bids_dir / f"sub-{label}").is_dir():
-            raise DatasetError(f"{arguments.bids_dir} has no folder sub-{label}; name participants of the data set.")
-    sessions = [label.removeprefix("ses-") for label in arguments.session_label]
-    for label in sessions:
-        if not any(arguments.bids_dir.glob(f"sub-*/ses-{glob.escape(label)}")):
-            raise DatasetError(f"{arguments.bids_dir} has no folder sub-*/ses-{label}; name sessions of the data set.")
-    chosen = _chosen(participants, sessions)
+    wanted = {"sub": arguments.participant_label, "ses": arguments.session_label}
+    for key, place, what in (("sub", "sub-", "participants"), ("ses", "sub-*/ses-", "sessions")):
+        wanted[key] = [label.removeprefix(f"{key}-") for label in wanted[key]]
+        for label in wanted[key]:
+            if not any(arguments.bids_dir.glob(place + glob.escape(label))):
+                raise DatasetError(f"{arguments.bids_dir} has no folder {place}{label}; name {what} of the data set.")
+
+    def takes(name: str) -> bool:
+        entities = dict(part.split("-", 1) for part in name.split("_") if "-" in part)
+        return all(entities.get(key) in labels for key, labels in wanted.items() if labels)
+
     how = {name: getattr(arguments, name) for name in ("assume_affine", "overwrite")}
     written = Request(**how, probability=True, report=True, instances=True)
     model = open_model(arguments.model, arguments.recipe)
-    done = segment_all([arguments.bids_dir], model, arguments.output_dir, written, say, takes=chosen)
+    done = segment_all([arguments.bids_dir], model, arguments.output_dir, written, say, takes=takes)
     return int(bool(done.failed))
 
 
@@ -120,17 +122,6 @@ def validate(folder: Path, notify: Callable[[str], None]) -> None:
             f"{folder} is not a valid BIDS data set: {counted(wrong, 'error')}, the first {first}. Fix it, or use "
             "--skip-bids-validation."
         )
-
-
-def _chosen(participants: Sequence[str], sessions: Sequence[str]) -> Callable[[str], bool]:
-    """Whether the entities in a scan's name match the participants and sessions; an empty list matches all."""
-    wanted = {"sub": participants, "ses": sessions}
-
-    def takes(name: str) -> bool:
-        entities = dict(part.split("-", 1) for part in name.split("_") if "-" in part)
-        return all(entities.get(key) in labels for key, labels in wanted.items() if labels)
-
-    return takes
 
 
 def main() -> None:

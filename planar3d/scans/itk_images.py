@@ -17,7 +17,7 @@ import numpy as np
 from planar3d.errors import ScanError, text_of, untrusted
 from planar3d.extras import extra
 from planar3d.scans.foreign_images import ADVICE
-from planar3d.scans.nifti import DEFLATE_LIMIT, unzipped
+from planar3d.scans.nifti import DEFLATE_LIMIT, start_of, unzipped
 from planar3d.scans.nifti_header import MAXIMUM_VOXELS, header_with
 
 _LONGEST = 2**16  # bytes of a header
@@ -127,13 +127,7 @@ def write_itk(voxels: np.ndarray, affine: np.ndarray, path: Path) -> None:
 
 def _header(path: Path) -> tuple[bytes, int]:
     """The text before the voxels, with a newline after each line, and the length of all before them."""
-    if not path.is_file():
-        return b"", 0
-    try:
-        with path.open("rb") as file:
-            start = file.read(_LONGEST)
-    except OSError:
-        return b"", 0
+    start = start_of(path, _LONGEST)
     is_nrrd = start.startswith(b"NRRD0")
     found = (_NRRD_END if is_nrrd else _META_END).search(start)
     assert found is not None

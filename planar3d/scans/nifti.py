@@ -122,13 +122,13 @@ def header_of(path: Path) -> nib.Nifti1Header | None:
     return header
 
 
-def start_of(path: Path) -> bytes:
-    """The first `LONGEST_HEADER` bytes of a file, unzipped if it is zipped; none if it cannot be read."""
+def start_of(path: Path, most: int = LONGEST_HEADER) -> bytes:
+    """The first bytes of a file, unzipped if it is zipped; none if it cannot be read."""
     if not path.is_file():  # a pipe would be waited for
         return b""
     try:
         with open(path, "rb") as file:
-            return unzipped(file)[0].read(LONGEST_HEADER)
+            return unzipped(file)[0].read(most)
     except (OSError, EOFError, zlib.error, isal_error):
         return b""
 
