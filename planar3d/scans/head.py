@@ -173,13 +173,9 @@ def counts_along(mask: np.ndarray, axis: int) -> np.ndarray:
 
 def filled(mask: np.ndarray, in_slices: bool = False) -> np.ndarray:
     """Fill the holes of a volume; or of each axial slice, as in 3D a whole head is open at the neck."""
-    # One labelling takes a third of the time of ndimage.binary_fill_holes, which dilates step by step.
-    joined, margin = ndimage.generate_binary_structure(3, 1), 0 if in_slices else 1
+    joined = ndimage.generate_binary_structure(3, 1)
     joined[:, :, (0, 2)] &= not in_slices
-    padded = np.pad(~mask, ((1, 1), (1, 1), (margin, margin)), constant_values=True)
-    outside, _ = ndimage.label(padded, joined)
-    # In each slice, the corner is outside, and so is everything connected to it.
-    return (outside != outside[0, 0])[1:-1, 1:-1, margin : padded.shape[2] - margin]
+    return ndimage.binary_fill_holes(mask, joined)
 
 
 def _distance_in_slices(mask: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:

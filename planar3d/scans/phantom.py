@@ -3,6 +3,7 @@
 import zlib
 from collections.abc import Callable, Mapping
 from functools import partial
+from itertools import product
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -89,15 +90,8 @@ def write_phantom(
     with locked(place, "writing the phantom", wait=progress or (lambda text: None)):
         refuse_other_phantom(place, settings)  # of another process since
         remove_temporaries(*(inner for inner in place.rglob("*") if inner.is_dir()))
-        return _write_cases(place, made, settings, progress)
-
-
-def _write_cases(
-    place: Path, made: PhantomLayout, settings: Mapping[str, Any], progress: Callable[[str], None] | None
-) -> list[str]:
-    names, seed, reduction = list[str](), settings["seed"], settings["reduction"]
-    for center in CENTERS:
-        for number in range(1, settings["scans_per_center"] + 1):
+        names = list[str]()
+        for center, number in product(CENTERS, range(1, scans_per_center + 1)):
             name = made.named.format(center=center.name, number=number)
             load = center.loads[(number - 1) % len(center.loads)]
             scans = made.make(center, load, reduction, np.random.default_rng([seed, zlib.crc32(name.encode())]))
@@ -109,7 +103,7 @@ def _write_cases(
                 *_, labels = scans.values()
                 size = " × ".join(map(str, labels.voxels.shape))
                 progress(f"{name}: {size} voxels, {(labels.voxels > 0).mean():.3%} {made.marked}")
-    made.finish(place, names)
+        made.finish(place, names)
     return names
 
 
