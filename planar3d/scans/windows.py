@@ -180,7 +180,7 @@ def at_least(volume: np.ndarray, depth: int) -> tuple[np.ndarray, slice]:
 def checked_prepared(voxels: Any, brightest: float) -> np.ndarray:
     """An array of finite voxels with the four axes of a prepared scan; a `ValueError` for anything else.
 
-    Levels from 0 to 1, as other libraries take, are refused where they go to `brightest`: 1 of 255 is air.
+    Levels beyond `brightest` are refused where they have such a limit, and those from 0 to 1, as other libraries take.
     """
     voxels = numbers_of(voxels, "The voxels")
     if voxels.ndim != 4 or not voxels.size:
@@ -190,16 +190,14 @@ def checked_prepared(voxels: Any, brightest: float) -> np.ndarray:
         )
     if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
         raise ValueError("The voxels have NaN or infinity; replace them first, e.g. with numpy.nan_to_num.")
-    if voxels.dtype.kind in "fb" and 0 < voxels.max() <= 1 < brightest and voxels.min() >= 0:
-        raise _other_range(voxels)
+    if brightest and voxels.dtype != np.uint8:
+        low, high = voxels.min(), voxels.max()
+        if low < 0 or high > brightest or (voxels.dtype.kind in "fb" and 0 < high <= 1):
+            raise ValueError(
+                f"The voxels are from {low:g} to {high:g}; grey levels from 0 to {brightest:g} are needed, as "
+                "planar3d.prepare returns them."
+            )
     return voxels
-
-
-def _other_range(voxels: np.ndarray) -> ValueError:
-    return ValueError(
-        f"The voxels are from {voxels.min():g} to {voxels.max():g}; grey levels from 0 to 255 are needed, as "
-        "planar3d.prepare returns them."
-    )
 
 
 def network_input(windows: np.ndarray, channels: int = 3) -> np.ndarray:
@@ -214,8 +212,6 @@ def network_input(windows: np.ndarray, channels: int = 3) -> np.ndarray:
             f"The voxels have {counted(windows.shape[-1], 'image')} along their last axis, but 1 is needed. The "
             "axes are (slices, rows, cols, images)."
         )
-    if windows.dtype != np.uint8 and not (windows.min(initial=0) >= 0 and windows.max(initial=0) <= 255):
-        raise _other_range(windows)
     scaled = np.asarray(windows, dtype=np.float32) / np.float32(INPUT_SCALE) - np.float32(1)
     return np.broadcast_to(scaled, (*scaled.shape[:-1], channels))
 
