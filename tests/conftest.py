@@ -265,24 +265,34 @@ def module_narrow():
 
 @pytest.fixture(scope="module")
 def built_once():
-    """One predictor for each open file and way to predict, for tests of what follows a prediction.
+    """One predictor for the same weights and way to predict, and one check of a recipe with its network.
 
-    Building a network, tracing or compiling it takes most of the time in which a small scan is segmented.
+    For tests of what follows a prediction, or the start of a run. Building a network, tracing or compiling it takes
+    most of the time in which a small scan is segmented.
     """
     from planar3d.inference import segmenter
     from planar3d.networks.weights_file import Model
+    from planar3d.study import run_folder
 
     build, kept = segmenter.predictor, {}
+    check, checked = run_folder.check_with_network, set()
+
+    def check_once(recipe):
+        if recipe not in checked:
+            check(recipe)
+        if not Path(recipe.network.encoder_weights).is_file():
+            checked.add(recipe)
 
     def built(network, recipe, **how):
         if not isinstance(network, Model):
             return build(network, recipe, **how)
         # A predictor is of one thread: some tests begin a cohort while another one predicts.
-        key = threading.get_ident(), network.path, network.sha256, network.recipe, recipe, *how.values()
+        key = threading.get_ident(), network.sha256, network.recipe, recipe, *how.values()
         if key not in kept:
             kept[key] = build(network, recipe, **how)
         return kept[key]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(segmenter, "predictor", built)
+        patch.setattr(run_folder, "check_with_network", check_once)
         yield

@@ -58,9 +58,11 @@ def test_a_missing_gpu_is_a_complaint_only_where_cuda_is_installed(loud, install
 
 
 @pytest.mark.parametrize("level", ["", "0"])
-def test_warnings_from_python_follow_the_same_level(level):
-    warns = 'import tensorflow; tensorflow.get_logger().warning("traced again")'
-    done = _run(QUIETLY + warns, **({"TF_CPP_MIN_LOG_LEVEL": level} if level else {}))
+def test_warnings_from_python_follow_the_same_level(loud, level):
+    """What TensorFlow itself has of this is in the test of a command below."""
+    (loud / "tensorflow.py").write_text("import logging\n")
+    warns = 'import tensorflow; tensorflow.logging.getLogger("tensorflow").warning("traced again")'
+    done = _run(QUIETLY + warns, loud, **({"TF_CPP_MIN_LOG_LEVEL": level} if level else {}))
     assert ("traced again" in done.stderr) == bool(level)
 
 
@@ -138,7 +140,7 @@ print(os.dup(1) - free)
 
 
 @pytest.mark.skipif(_has_cuda(), reason="whoever installed CUDA is told if it does not work")
-def test_a_command_with_tensorflow_itself_and_bf16_show_nothing_on_the_standard_error_stream():
+def test_a_command_with_tensorflow_itself_its_warnings_and_bf16_show_nothing_on_the_standard_error_stream():
     pytest.importorskip("tensorflow")
     # A processor without bf16 complains at the first arithmetic in it, unless quiet_tensorflow came before.
     done = _run(
@@ -149,6 +151,7 @@ def test_a_command_with_tensorflow_itself_and_bf16_show_nothing_on_the_standard_
         "    import tensorflow as tf\n"
         "    x = tf.ones((2, 2), tf.bfloat16)\n"
         "    print(tf.linalg.matmul(x, x)[0, 0].numpy() == 2)\n"
+        "    tf.get_logger().warning('traced again')\n"
     )
     assert done.returncode == 0 and "block1_conv1" in done.stdout and done.stdout.endswith("True\n")
     assert done.stderr == ""

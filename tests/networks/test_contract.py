@@ -181,7 +181,8 @@ def test_training_goes_on_from_a_checkpoint_exactly_as_it_would_have(recipe, tmp
     targets[:, :, :16] = 0
     network = _filled(recipe)
     request.addfinalizer(partial(network.set_weights, network.get_weights()))
-    trainer = compiled(trainer_of(network), recipe)
+    twin = trainer_of(network)
+    trainer = compiled(twin, recipe)
     rng = np.random.default_rng(3)
     for variable in trainer.optimizer.variables:  # momenta as after some steps
         new = rng.uniform(1e-3, 2e-3, variable.shape) if "float" in variable.dtype else 3
@@ -193,7 +194,7 @@ def test_training_goes_on_from_a_checkpoint_exactly_as_it_would_have(recipe, tmp
     # As another process begins: nothing is what it was, and the optimizer is new.
     for variable in network.variables:
         variable.assign(keras.ops.full_like(variable, 7))
-    again = compiled(trainer_of(network), recipe)
+    again = compiled(twin, recipe)
     assert restore(tmp_path, network, again.optimizer).epoch == 1
     again.train_on_batch(window, targets)
     for variable in network.variables:
