@@ -7,6 +7,7 @@ from typing import Any
 from keras import layers
 
 from planar3d.conversion.place import Place, Step, Taken, copied
+from planar3d.graph.keras_graph import mask_of
 
 OF_BATCH = (
     "it joins the samples of a batch. Put it, and what follows until they are apart again, into a layer of your own, "
@@ -28,8 +29,13 @@ def attention(layer: layers.MultiHeadAttention, place: Place) -> list[Step]:
     """Attention within each slice, over the corresponding axes."""
     # After query, value and key come masks, which Keras lays out for the axes of 2D, and more outputs.
     others = [*place.arguments[3:], *(held for name, held in place.named.items() if name not in _ATTENDED)]
+    if place.has_depth:  # Keras does not record the masks of tensors
+        others += map(mask_of, place.inputs)
     if any(held is not None and held is not False for held in others):
-        raise ValueError("it has a mask or returns its scores; both are for the axes of a slice. Call it without them")
+        raise ValueError(
+            "it has a mask (perhaps from Masking or Embedding(mask_zero=True) before it) or returns its scores; both "
+            "are for the axes of a slice. Build the network without them"
+        )
     if place.rank > 3 and len(layer.attention_axes) == 1:
         raise ValueError(
             "its scores would have more axes than TensorFlow's softmax takes. Reshape maps to tokens first"

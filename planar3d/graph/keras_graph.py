@@ -12,20 +12,20 @@ import keras
 from keras import tree
 from keras.src.applications.convnext import LayerScale, StochasticDepth
 from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
+from keras.src.backend import get_keras_mask as mask_of
 from keras.src.models import Functional
 from keras.src.ops.numpy import ExpandDims, Max, Mean, Moveaxis
 
 from planar3d.errors import ConversionError
 
-__all__ = ["CustomScaleLayer", "ExpandDims", "LayerScale", "Max", "Mean", "Moveaxis", "StochasticDepth"]
+__all__ = ["CustomScaleLayer", "ExpandDims", "LayerScale", "Max", "Mean", "Moveaxis", "StochasticDepth", "mask_of"]
 
+_BUILDING = threading.RLock()
 _UNLISTED = {kind.__name__: kind for kind in (CustomScaleLayer, LayerScale, StochasticDepth)}
 
 # Parts of a layer that a subclass overrides to compute something else: of all, of convolutions, merges, group
 # normalization and upsampling.
 _PARTS = ("__call__", "call", "convolution_op", "kernel", "_merge_function", "_apply_normalization", "_resize_volumes")
-
-_BUILDING = threading.RLock()
 
 # Called at each use of an operation with its name, its node, and a value for each input tensor; returns a value for
 # each output tensor.

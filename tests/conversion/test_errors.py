@@ -23,6 +23,10 @@ class Tilted(layers.Conv2D):
         return super().call(ops.transpose(x, (0, 2, 1, 3)))
 
 
+def masked_tokens(x):
+    return layers.Embedding(9, 4, mask_zero=True)(ops.cast(ops.clip(layers.Flatten()(x), 0, 8), "int32"))
+
+
 LAYERS = {
     "Lambda": (lambda: layers.Lambda(lambda x: 2 * x, name="odd"), r"odd \(Lambda\) .*is code .* or keras\.ops"),
     "a layer of one's own": (lambda: Doubled(name="odd"), r"odd \(Doubled\) .*no rule is known.*counterparts="),
@@ -35,6 +39,10 @@ LAYERS = {
     "a mask of attention": (
         lambda: lambda x: layers.MultiHeadAttention(2, 3, name="odd")(x, x, use_causal_mask=True),
         r"odd \(MultiHeadAttention\) .*mask",
+    ),
+    "a mask of tokens before attention": (
+        lambda: lambda x: layers.MultiHeadAttention(2, 3, name="odd")(*[masked_tokens(x)] * 2),
+        r"odd \(MultiHeadAttention\) .*mask .*Embedding",
     ),
     "attention to rows": (
         lambda: lambda x: layers.MultiHeadAttention(2, 3, attention_axes=1, name="odd")(x, x),
