@@ -121,7 +121,11 @@ def _train(run: Run, number: int, notify: Notify, devices: str | None, claim: Cl
     guard_precision(trained, recipe, len(training), notify)
     if cached:
         assert isinstance(samples, ScanSamples)  # only these allow cached features
-        samples = _with_features(run, number, encoder_of(network, recipe), scans, samples, notify)
+        folders = [run.features(scan, number) for scan in scans]
+        if missing := [folder for folder in folders if not folder.is_dir()]:
+            notify(f"computing the encoder's features of {counted(missing, 'scan')}")
+        encoder, pairs = encoder_of(network, recipe), zip(samples.voxels, folders, strict=True)
+        samples = FeatureSamples([compute_features(encoder, *pair, recipe, notify) for pair in pairs], samples)
     card = training_card(recipe, run.data, fold, number, len(run.folds))
     # Folds trained on other machines may differ in these.
     card["training"] = {"precision": computed_precision(recipe.training.precision), "machine": machine()}
@@ -165,19 +169,6 @@ def _score(run: Run, number: int, notify: Notify, claim: Claim) -> None:
             )
     claim.require()
     write_csv(folder / "scores.csv", list(rows[0]), rows)
-
-
-def _with_features(
-    run: Run, number: int, encoder: keras.Model, scans: Sequence[str], samples: ScanSamples, notify: Notify
-) -> FeatureSamples:
-    folders = [run.features(scan, number) for scan in scans]
-    if missing := [folder for folder in folders if not folder.is_dir()]:
-        notify(f"computing the encoder's features of {counted(missing, 'scan')}")
-    features = [
-        compute_features(encoder, voxels, folder, run.recipe, notify)
-        for voxels, folder in zip(samples.voxels, folders, strict=True)
-    ]
-    return FeatureSamples(features, samples)
 
 
 def _open(run: Run, scan: str) -> tuple[Prepared, np.ndarray]:
