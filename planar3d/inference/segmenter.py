@@ -1,7 +1,7 @@
 """From a case's images to its labels, by one model or by an ensemble, as in `planar3d predict`."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -143,10 +143,12 @@ class Segmenter:
         self.load()
         geometries = [own.geometry for own in prepared]
         alike = len({(grid.view, grid.resampled, grid.prepared, grid.offset) for grid in geometries}) == 1
-        found = self._found(prepared, alike, progress)
-        mean = next(found)
-        for values in found:
-            mean += values
+        mean: Any = None
+        for number, (predict, recipe, own) in enumerate(zip(self._predictors, self.recipes, prepared, strict=True)):
+            values = predict_prepared(predict, own, recipe, part_of(progress, number, len(prepared)))
+            if not alike:
+                values = recipe.targets.with_background(own.restore(values).voxels)
+            mean = values if mean is None else np.add(mean, values, out=mean)
         mean /= len(prepared)
         return Probabilities(mean, prepared[0] if alike else _native(prepared[0]), self.recipes[0], self.description)
 
@@ -163,13 +165,6 @@ class Segmenter:
                     f"model has {first}; only probabilities of the same targets can be averaged. Name other models"
                     f"{'.' if other else ', or set one value of each for all (--set FIELD=VALUE).'}"
                 )
-
-    def _found(self, prepared: Sequence[Prepared], alike: bool, progress: Progress | None) -> Iterator[np.ndarray]:
-        """The probabilities of each model: on the prepared grid if it is the same for all, else on the native grid."""
-        members = zip(self._predictors, self.recipes, prepared, strict=True)
-        for number, (predict, recipe, own) in enumerate(members):
-            values = predict_prepared(predict, own, recipe, part_of(progress, number, len(prepared)))
-            yield values if alike else recipe.targets.with_background(own.restore(values).voxels)
 
 
 def segment(

@@ -193,23 +193,19 @@ def read_images(
 
 def require_one_grid(cases: Collection[Case], images: Sequence[str]) -> None:
     """Raise a `ScanError` that names all cases whose NIfTI headers show that images and label map differ in grids."""
-    if problems := {case.id: why for case in cases if (why := _why_apart(case, images))}:
+    problems = {}
+    for case in cases:
+        try:
+            first, *others = [_grid(path) for path in (*(case.images[name] for name in images), case.label_map)]
+            for other in others:
+                if first and other:
+                    on_grid_of(first, other, "mask" if other is others[-1] else "image")
+        except ScanError as error:
+            problems[case.id] = str(error)
+    if problems:
         raise ScanError(
             f"{counted(problems, 'case')} cannot be prepared: {', '.join(problems)}. {next(iter(problems.values()))}"
         )
-
-
-def _why_apart(case: Case, images: Sequence[str]) -> str:
-    try:
-        first, *others = [_grid(case.images[name]) for name in images]
-        for grid in filter(None, others):
-            if first:
-                on_grid_of(first, grid, "image")
-        if first and (mask := _grid(case.label_map)):
-            on_grid_of(first, mask)
-    except ScanError as error:
-        return str(error)
-    return ""
 
 
 def _grid(path: Path) -> Scan | None:
