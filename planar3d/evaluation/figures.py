@@ -116,8 +116,15 @@ def overlay(
         count = voxels.shape[view.axis]
         index = count // 2 if guide is None else largest_slice(guide, view.axis)
         axes.set_title(f"{view.name}, slice {index + 1} of {count}", color="white", fontsize=10, pad=4)
-        cuts = {name: _cut(mask, view, index, head) for name, mask in masks.items()}
-        _draw_slice(axes, view, _cut(voxels, view, index, head), cuts, zooms, (low, high), styles)
+        picture, pixel = _cut(voxels, view, index, head), (float(zooms[view.rows]), float(zooms[view.columns]))
+        extent = (0.0, picture.shape[1] * pixel[1], picture.shape[0] * pixel[0], 0.0)  # mm
+        step = math.ceil(max(picture.shape) / _LARGEST_SLICE)
+        axes.imshow(picture[::step, ::step], cmap="gray", vmin=low, vmax=high, extent=extent)
+        for name, mask in masks.items():
+            _outline(axes, _cut(mask, view, index, head), pixel, *styles[name])
+        for x, letter, side in ((0.01, view.left, "left"), (0.99, view.right, "right")):
+            axes.text(x, 0.02, letter, color="white", fontsize=10, ha=side, va="bottom", transform=axes.transAxes)
+        axes.set_axis_off()
     figure.suptitle(
         shortened(title, _TITLE_LETTERS), parse_math=False, color="white", fontsize=12, y=1 - 0.12 / height, va="top"
     )
@@ -174,27 +181,6 @@ def _cut(volume: np.ndarray, view: View, index: int, head: tuple[slice, ...]) ->
     inside[view.axis] = slice(index, index + 1)
     picture = volume[tuple(inside)].transpose(view.rows, view.columns, view.axis)[::-1, :, 0]
     return picture[:, ::-1] if view.flip_columns else picture
-
-
-def _draw_slice(
-    axes: "Axes",
-    view: View,
-    picture: np.ndarray,
-    masks: Mapping[str, np.ndarray],
-    zooms: np.ndarray,
-    window: tuple[float, float],
-    styles: Mapping[str, tuple[str, float]],
-) -> None:
-    """Draw one slice in mm, the outlines of its masks, and the letters of its two sides."""
-    pixel = (float(zooms[view.rows]), float(zooms[view.columns]))
-    extent = (0.0, picture.shape[1] * pixel[1], picture.shape[0] * pixel[0], 0.0)
-    step = math.ceil(max(picture.shape) / _LARGEST_SLICE)
-    axes.imshow(picture[::step, ::step], cmap="gray", vmin=window[0], vmax=window[1], extent=extent)
-    for name, mask in masks.items():
-        _outline(axes, mask, pixel, *styles[name])
-    for x, letter, side in ((0.01, view.left, "left"), (0.99, view.right, "right")):
-        axes.text(x, 0.02, letter, color="white", fontsize=10, ha=side, va="bottom", transform=axes.transAxes)
-    axes.set_axis_off()
 
 
 def _outline(axes: "Axes", mask: np.ndarray, pixel: tuple[float, float], colour: str, width: float) -> None:

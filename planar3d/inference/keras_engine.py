@@ -53,7 +53,12 @@ class KerasProgram:
 
     def __init__(self, piece: Piece, shapes: Sequence[StretchShape], uses: Mapping[UseKey, Any]) -> None:
         given = [keras.Input(batch_shape=(1, *shape)) for shape in shapes]
-        self.model = keras.Model(given, _compute(piece, uses, given))
+        tensors = dict(zip(piece.inputs, given, strict=True))
+        uncut: dict[Node, tuple[Any, int]] = {}  # convolutions before they are cropped, and their first entries
+        for node, wanted in piece.nodes.items():
+            use = uses.get((node.layer.name, node.layer.inputs)) if node.layer else None
+            tensors[node, wanted] = _apply(node, use, wanted, tensors, piece, uncut)
+        self.model = keras.Model(given, [_take(node, None, tensors, piece) for node in piece.outputs])
         forget_uses(self.model)
         self.output_shapes: list[StretchShape] = [tuple(t.shape[1:]) for t in self.model.outputs]
         in_place = keras.backend.backend() == "tensorflow" and not on_gpu()
@@ -139,16 +144,6 @@ def _dilates_exactly(kernel: tuple[int, ...], rates: tuple[int, ...], planes: tu
     except tf.errors.OpError:  # not with every kernel library
         return False
     return bool(tf.reduce_all(found == rearranged))
-
-
-def _compute(piece: Piece, uses: Mapping[UseKey, Any], given: Sequence[Any]) -> list[Any]:
-    """The outputs of a piece for its inputs."""
-    tensors = dict(zip(piece.inputs, given, strict=True))
-    uncut: dict[Node, tuple[Any, int]] = {}  # convolutions before they are cropped, and their first entries
-    for node, wanted in piece.nodes.items():
-        use = uses.get((node.layer.name, node.layer.inputs)) if node.layer else None
-        tensors[node, wanted] = _apply(node, use, wanted, tensors, piece, uncut)
-    return [_take(node, None, tensors, piece) for node in piece.outputs]
 
 
 class _Part(layers.Layer):

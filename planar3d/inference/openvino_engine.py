@@ -78,8 +78,21 @@ class OpenVINOProgram:
     """
 
     def __init__(self, engine: OpenVINOEngine, piece: Piece, shapes: Sequence[StretchShape]) -> None:
+        from onnx import TensorProto
+
         self.kept = ov.Type.bf16 if engine.bf16 else ov.Type.f32
-        graph, given, wanted = _graph_of(engine, piece, shapes)
+        float32, kept = TensorProto.FLOAT, TensorProto.BFLOAT16 if engine.bf16 else TensorProto.FLOAT
+        graph, tensors, given, wanted = OnnxGraph(), dict[tuple[Node, Range], _Tensor](), list[End](), list[End]()
+        for number, (key, shape) in enumerate(zip(piece.inputs, shapes, strict=True)):
+            given.append((f"given_{number}", float32 if key[0].layer is None else kept, shape))
+            wide = graph.add("Cast", "wide", [given[-1][0]], to=float32)
+            tensors[key] = _Tensor(graph, shape, flat=_reshaped(graph, wide, [shape[0], -1]))
+        for number, (node, ends) in enumerate(piece.nodes.items()):
+            name, layer = f"{node.name}_{number}", engine.layer_of(node)
+            tensors[node, ends] = _apply(graph, name, node, layer, ends, tensors, piece)
+        for node in piece.outputs:
+            x, kind = _take(node, None, tensors, piece), kept if piece.features else float32
+            wanted.append((graph.add("Cast", "result", [_reshaped(graph, x.flat, x.shape)], to=kind), kind, x.shape))
         self.output_shapes = [shape for *_, shape in wanted]
         model = openvino_model(engine.core, graph, given, wanted)
         _return_freed_memory()
@@ -136,26 +149,6 @@ def compile_on_cpu(core: Any, model: Any, bf16: bool) -> Any:
         if "alloc" in said:  # std::bad_alloc, or: Failed to allocate … bytes of memory
             said, advice = f"out of memory ({said})", "Use a computer with more memory, or end other programs."
         raise Planar3DError(f"OpenVINO cannot compile the network: {said}. {advice}") from error
-
-
-def _graph_of(
-    engine: OpenVINOEngine, piece: Piece, shapes: Sequence[StretchShape]
-) -> tuple[OnnxGraph, list[End], list[End]]:
-    """The graph of a piece for inputs of these shapes, its inputs and its outputs."""
-    from onnx import TensorProto
-
-    float32, kept = TensorProto.FLOAT, TensorProto.BFLOAT16 if engine.bf16 else TensorProto.FLOAT
-    graph, tensors, given, wanted = OnnxGraph(), dict[tuple[Node, Range], _Tensor](), list[End](), list[End]()
-    for number, (key, shape) in enumerate(zip(piece.inputs, shapes, strict=True)):
-        given.append((f"given_{number}", float32 if key[0].layer is None else kept, shape))
-        wide = graph.add("Cast", "wide", [given[-1][0]], to=float32)
-        tensors[key] = _Tensor(graph, shape, flat=_reshaped(graph, wide, [shape[0], -1]))
-    for number, (node, ends) in enumerate(piece.nodes.items()):
-        tensors[node, ends] = _apply(graph, f"{node.name}_{number}", node, engine.layer_of(node), ends, tensors, piece)
-    for node in piece.outputs:
-        x, kind = _take(node, None, tensors, piece), kept if piece.features else float32
-        wanted.append((graph.add("Cast", "result", [_reshaped(graph, x.flat, x.shape)], to=kind), kind, x.shape))
-    return graph, given, wanted
 
 
 class _Tensor:
