@@ -1,7 +1,7 @@
 """Commands that generate or prepare scans: phantom, prepare."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 from typer import Option
 
@@ -9,9 +9,6 @@ from planar3d.commands.options import AssumeAffine, Cluster, Data, Folds, Out, R
 from planar3d.commands.output import say
 from planar3d.errors import DatasetError
 from planar3d.wording import counted
-
-if TYPE_CHECKING:
-    from planar3d.scans.phantom_layouts import PhantomLayout
 
 
 def phantom(
@@ -35,20 +32,18 @@ def phantom(
     """Write the embedded phantom: heads, brains, abdomens or hearts from three centers, in a challenge's layout."""
     from planar3d.scans.phantom import write_phantom
 
-    made = layout if anatomy is None and lesion_shapes is None else _generated(layout, anatomy, lesion_shapes)
+    made: Any = layout
+    if anatomy is not None or lesion_shapes is not None:
+        from planar3d.training.synthesis import HeadGenerator, LesionShapes, phantom_of, read_anatomies
+
+        if anatomy is None or layout != "msseg":
+            raise DatasetError("--lesion-shapes needs --anatomy, and --anatomy needs --layout msseg.")
+        shapes = LesionShapes.read(lesion_shapes) if lesion_shapes else None
+        made = phantom_of(HeadGenerator(read_anatomies(anatomy), shapes))
     ids = write_phantom(
         out, seed=seed, scans_per_center=scans_per_center, reduction=reduction, layout=made, progress=say
     )
     say(f"{counted(ids, 'phantom scan')} in {out}; they are not patients.")
-
-
-def _generated(layout: str, anatomy: Path | None, lesion_shapes: Path | None) -> "PhantomLayout":
-    from planar3d.training.synthesis import HeadGenerator, LesionShapes, phantom_of, read_anatomies
-
-    if anatomy is None or layout != "msseg":
-        raise DatasetError("--lesion-shapes needs --anatomy, and --anatomy needs --layout msseg.")
-    shapes = LesionShapes.read(lesion_shapes) if lesion_shapes else None
-    return phantom_of(HeadGenerator(read_anatomies(anatomy), shapes))
 
 
 def prepare(

@@ -163,19 +163,15 @@ def _checksum_of_packed(text: bytes, file: Path, begin: int, size: int) -> int |
         return None
     with file.open("rb") as stream:
         stream.seek(begin)
-        content = _unpacked(stream.read(), size + 1)
+        packed = stream.read()
+    unzipping, zipped = unzipped(io.BytesIO(packed))
+    if zipped:
+        content = unzipping.read(min(size + 1, len(packed) * DEFLATE_LIMIT))  # Python allocates all requested bytes
+    else:
+        unpacking = zlib.decompressobj()
+        content = unpacking.decompress(packed, size + 1)
+        if len(content) <= size and not unpacking.eof:
+            raise EOFError("its packed voxels break off")
     if len(content) != size:
         raise ValueError(f"its voxels do not have the {size:,} bytes that its header declares")
     return zlib.crc32(content)
-
-
-def _unpacked(packed: bytes, most: int) -> bytes:
-    """The content of a stream of zlib or gzip, no more than so many bytes of it."""
-    stream, zipped = unzipped(io.BytesIO(packed))
-    if zipped:
-        return stream.read(min(most, len(packed) * DEFLATE_LIMIT))  # Python allocates all requested bytes
-    unpacking = zlib.decompressobj()
-    content = unpacking.decompress(packed, most)
-    if len(content) < most and not unpacking.eof:
-        raise EOFError("its packed voxels break off")
-    return content

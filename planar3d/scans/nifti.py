@@ -38,7 +38,7 @@ def volume_of(path: Path) -> tuple[Path, int | None]:
 
 
 def read_nifti(path: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]:
-    """Read a file, or one of its volumes as in `volume_of`: its header, and voxels as in `_intensities`.
+    """Read a file, or one of its volumes as in `volume_of`: its header, and scaled voxels, float32 (i, j, k).
 
     Raises:
         ScanError: as `read_whole`; voxels that are not grey levels, but `needed`; a volume that does not exist.
@@ -59,18 +59,13 @@ def read_nifti(path: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]:
         header.set_data_shape(shape[:3])
     try:
         with np.errstate(over="ignore", invalid="ignore"):  # values beyond float32 are refused as infinite or NaN
-            return header, _intensities(header, content)
+            stored = ArrayProxy(io.BytesIO(content), header)
+            if (stored.slope, stored.inter) != (1, 0):
+                return header, np.asarray(stored, dtype=np.float32)
+            voxels = np.frombuffer(content, stored.dtype, math.prod(stored.shape), stored.offset)  # without copies
+            return header, voxels.reshape(stored.shape, order="F").astype(np.float32)
     except (nib.spatialimages.HeaderDataError, ValueError, OSError) as error:
         raise ScanError(f"{path} is not a readable NIfTI file ({error}). Convert the original data again.") from None
-
-
-def _intensities(header: nib.Nifti1Header, content: bytes) -> np.ndarray:
-    """Scaled float32 voxels (i, j, k), i fastest in memory; unscaled ones directly from the bytes."""
-    stored = ArrayProxy(io.BytesIO(content), header)
-    if (stored.slope, stored.inter) != (1, 0):
-        return np.asarray(stored, dtype=np.float32)
-    voxels = np.frombuffer(content, stored.dtype, math.prod(stored.shape), stored.offset)
-    return voxels.reshape(stored.shape, order="F").astype(np.float32)
 
 
 def read_whole(path: Path) -> tuple[nib.Nifti1Header, bytes]:

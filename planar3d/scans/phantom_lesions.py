@@ -74,7 +74,9 @@ def grow_lesions(volume: float, rng: np.random.Generator) -> Lesions:
         center = centers[index] + rng.uniform(-1, 1, 3)
         box = tuple(slice(max(0, int(c - 1.5 * max(radii)) - 4), int(c + 1.5 * max(radii)) + 5) for c in center)
         ragged = spread(noise, room.shape, box)
-        outline = 1 - _ellipsoidal_radius(box, room.shape, center, _frame(axes[index], rng), radii)
+        offsets = (np.arange(*part.indices(n)) - c for part, n, c in zip(box, room.shape, center, strict=True))
+        along = np.stack(np.meshgrid(*offsets, indexing="ij"), axis=-1) @ (_frame(axes[index], rng) / radii)
+        outline = 1 - np.linalg.norm(along, axis=-1)  # of an ellipsoid: 1 at its center, 0 on its surface
         shape = _largest_piece(np.minimum((outline + kind.roughness * ragged) * min(radii), room[box]))
         if np.count_nonzero(shape > 0) < _SMALLEST:
             continue
@@ -91,15 +93,6 @@ def _add(lesions: Lesions, box: tuple[slice, ...], shape: np.ndarray, contrast: 
     depth[wins] = shape[wins]
     lesions.contrast[box][wins] = contrast[wins]
     return added
-
-
-def _ellipsoidal_radius(
-    box: tuple[slice, ...], shape: tuple[int, ...], center: np.ndarray, frame: np.ndarray, radii: np.ndarray
-) -> np.ndarray:
-    """Distance of the voxels of `box` from the center, as a multiple of an ellipsoid with these axes."""
-    axes = (np.arange(*part.indices(n)) - c for part, n, c in zip(box, shape, center, strict=True))
-    along = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1) @ (frame / radii)
-    return np.linalg.norm(along, axis=-1)
 
 
 def _frame(axis: np.ndarray, rng: np.random.Generator) -> np.ndarray:

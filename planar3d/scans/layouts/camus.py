@@ -34,7 +34,9 @@ class Camus(Layout):
         for (place, name), pair in found.items():
             labels = pair.pop("labels", None) or pair["image"].with_name(f"{name}_gt{suffix(pair['image'])}")
             patient, _, kind = name.partition("_")  # view and instant, by which tables choose images
-            cases.append(Case(f"{patient}_{kind.upper()}", pair, labels, _quality(place), patient))
+            said = [read_info(place / f"Info_{each}.cfg").get("ImageQuality", "") for each in VIEWS]
+            quality = next((quality for quality in _QUALITIES if quality in said), EVERYONE)  # of the poorer view
+            cases.append(Case(f"{patient}_{kind.upper()}", pair, labels, quality, patient))
         marked = [case for case in cases if is_there(case.labels) or "testing" not in case.label_map.parts]
         return marked if labelled and marked else cases
 
@@ -45,12 +47,6 @@ class Camus(Layout):
             return None
         by_part = [_patients(places[0] / f"subgroup_{part}.txt") for part in ("training", "validation", "testing")]
         return Fold(*(tuple(sorted(case.id for case in cases if case.patient in patients)) for patients in by_part))
-
-
-def _quality(place: Path) -> str:
-    """The image quality in a patient's Info files: the poorer of both views."""
-    said = [read_info(place / f"Info_{view}.cfg").get("ImageQuality", "") for view in VIEWS]
-    return next((quality for quality in _QUALITIES if quality in said), EVERYONE)
 
 
 def read_info(path: Path) -> dict[str, str]:
