@@ -95,7 +95,8 @@ class OpenVINOProgram:
             wanted.append((graph.add("Cast", "result", [_reshaped(graph, x.flat, x.shape)], to=kind), kind, x.shape))
         self.output_shapes = [shape for *_, shape in wanted]
         model = openvino_model(engine.core, graph, given, wanted)
-        _return_freed_memory()
+        if trim := sys.platform == "linux" and getattr(ctypes.CDLL(None), "malloc_trim", None):
+            trim(0)  # glibc keeps much of the freed memory otherwise, some 0.4 GiB of a thick scan
         self._compiled = compile_on_cpu(engine.core, model, engine.bf16)
         self._request = self._compiled.create_infer_request()
 
@@ -113,12 +114,6 @@ class OpenVINOProgram:
 
     def _view(self, array: np.ndarray) -> Any:
         return ov.Tensor(array, array.shape, self.kept if array.dtype == np.uint16 else ov.Type.f32)
-
-
-def _return_freed_memory() -> None:
-    """Return freed memory to the system; glibc keeps much of it otherwise, some 0.4 GiB of a thick scan."""
-    if trim := sys.platform == "linux" and getattr(ctypes.CDLL(None), "malloc_trim", None):
-        trim(0)
 
 
 def openvino_model(core: Any, graph: OnnxGraph, inputs: Sequence[End], outputs: Sequence[End]) -> Any:

@@ -1,9 +1,8 @@
 """Checks of a scan: the faults of each, as messages that follow the file's name."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import nibabel as nib
 import numpy as np
 
 from planar3d.errors import ScanError
@@ -19,16 +18,6 @@ MAGNITUDES = (1e-30, 1e30)  # of the greatest value; beyond, float32 overflows i
 MASK_TOLERANCE = 1e-3  # distributed masks have 1.00000006 for 1
 _LABELS, _MOST_LABELS = range(10), 5  # values of a label map given as a scan, as in BraTS
 _SPLIT = "Extract one volume first, e.g. with fslroi."
-
-
-def check_parts(voxels: Any, header: Any) -> None:
-    """Raise a `ScanError` unless a scan is made of an array of numbers and a NIfTI header."""
-    are_numbers = isinstance(voxels, np.ndarray) and voxels.dtype.kind in "biuf"
-    if not are_numbers or not isinstance(header, nib.Nifti1Header):
-        raise ScanError(
-            "planar3d.Scan(voxels, header) takes an array of numbers and a NIfTI header, e.g. "
-            f"nibabel.Nifti1Image(voxels, affine).header; got {type(voxels).__name__} and {type(header).__name__}."
-        )
 
 
 def refuse(scan: "Scan", faults: Iterator[str]) -> None:

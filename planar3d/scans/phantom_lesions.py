@@ -81,18 +81,12 @@ def grow_lesions(volume: float, rng: np.random.Generator) -> Lesions:
         if np.count_nonzero(shape > 0) < _SMALLEST:
             continue
         contrast = np.clip(rng.normal(1, _CONTRAST_SPREAD), *_CONTRAST_RANGE) * (1 + 0.1 * ragged)
-        grown += _add(lesions, box, shape, contrast)
+        depth = lesions.depth[box]
+        grown += int(np.count_nonzero((shape > 0) & (depth <= 0)))
+        wins = shape > depth  # where it meets others
+        depth[wins] = shape[wins]
+        lesions.contrast[box][wins] = contrast[wins]
     return lesions
-
-
-def _add(lesions: Lesions, box: tuple[slice, ...], shape: np.ndarray, contrast: np.ndarray) -> int:
-    """Merge a lesion into the others by the larger depth, and count the voxels it adds."""
-    depth = lesions.depth[box]
-    added = int(np.count_nonzero((shape > 0) & (depth <= 0)))
-    wins = shape > depth
-    depth[wins] = shape[wins]
-    lesions.contrast[box][wins] = contrast[wins]
-    return added
 
 
 def _frame(axis: np.ndarray, rng: np.random.Generator) -> np.ndarray:

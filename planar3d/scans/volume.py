@@ -16,7 +16,6 @@ from planar3d.files import written_beside
 from planar3d.scans.checks import (
     MASK_TOLERANCE,
     are_labels,
-    check_parts,
     faults_of_contrast,
     faults_of_file,
     labels_of,
@@ -51,7 +50,13 @@ class Scan:
     path: Path | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        check_parts(self.voxels, self.header)
+        are_numbers = isinstance(self.voxels, np.ndarray) and self.voxels.dtype.kind in "biuf"
+        if not are_numbers or not isinstance(self.header, nib.Nifti1Header):
+            given = f"{type(self.voxels).__name__} and {type(self.header).__name__}"
+            raise ScanError(
+                "planar3d.Scan(voxels, header) takes an array of numbers and a NIfTI header, e.g. "
+                f"nibabel.Nifti1Image(voxels, affine).header; got {given}."
+            )
 
     @property
     def affine(self) -> np.ndarray:

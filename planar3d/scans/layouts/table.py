@@ -52,7 +52,8 @@ class TableOfCases(Layout):
                 raise DatasetError(f"{row.place}: {lost[0]} does not exist.{table.hint}")
             chosen = row["id"] if labelled else row["name"] or row["id"]
             check_name(chosen, row, DatasetError)
-            case_id = chosen or _id_of(first := next(iter(given.values())))
+            first = Path(next(iter(given.values())))  # its folders and its name make a readable id
+            case_id = chosen or re.sub(r"[^A-Za-z0-9.-]+", "_", str(first.parent / stem(first))).strip("_.")
             if not case_id:
                 raise DatasetError(
                     f"{row.place}: the name of {first} has no letter of a–z and no digit; add the column id."
@@ -60,9 +61,3 @@ class TableOfCases(Layout):
             mask = path_in_table(path, labels) if labels else None
             cases.append(Case(case_id, images, mask, row.known(_GROUPS) or EVERYONE, row.known(_PATIENTS)))
         return cases
-
-
-def _id_of(scan: str) -> str:
-    """A readable id: the path without its suffix, with folders joined."""
-    path = Path(scan)
-    return re.sub(r"[^A-Za-z0-9.-]+", "_", str(path.parent / stem(path))).strip("_.")
