@@ -247,6 +247,12 @@ def test_results_as_json_are_alone_on_the_standard_output(run, data, model, tmp_
     assert code == 0 and {"dice", "sensitivity"} <= json.loads(out).keys()
 
 
+def test_a_folder_of_predict_has_a_report_before_its_first_mask(run, tmp_path):
+    (tmp_path / ".planar3d").mkdir()  # as of a run that was interrupted, or whose scans all failed
+    code, out, err = run("report", tmp_path, "--json")
+    assert code == 0 and json.loads(out)["scans"] == [], err
+
+
 def test_the_whole_card_of_a_weights_file_can_be_printed(run, name):
     code, out, _ = run("info", "--model", name, "--card")
     assert code == 0 and out.startswith("# ms-flair-open") and "as the test says" in out

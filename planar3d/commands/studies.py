@@ -140,7 +140,7 @@ def report(
     from planar3d.study.run_folder import is_run
 
     cohort, damaged = CohortFolder(out), dict[str, str]()
-    if not is_run(out) and (cohort.has_records(damaged) or damaged):
+    if not is_run(out) and (cohort.notes.is_dir() or cohort.has_records(damaged) or damaged):
         with cohort.alone(log(as_json)):
             standing, records = cohort.read()
             page = write_cohort_report(out, records, standing.failed)
