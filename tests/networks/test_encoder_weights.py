@@ -6,6 +6,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from narrow_networks import narrow_networks
 from numpy.testing import assert_allclose, assert_array_equal
 
 from planar3d.errors import WeightsError
@@ -87,11 +88,11 @@ def test_vgg16_does_not_take_vgg19_s_weights_nor_a_few_of_its_own(tmp_path):
 
 def vgg16_arrays(layer_name, transposed):
     """Kernels and biases of ones under the names that `layer_name` gives."""
-    network = PlanarResUNet(**NARROW, encoder_weights=None)
+    network, rng = PlanarResUNet(**NARROW, encoder_weights=None), np.random.default_rng(0)
     arrays = {}
     for name in encoder_layer_names(4):
         *_, inputs, filters = network.get_layer(name).kernel.shape
-        kernel = np.random.default_rng(0).normal(size=(3, 3, 3 if name == "block1_conv1" else inputs, filters))
+        kernel = rng.normal(size=(3, 3, 3 if name == "block1_conv1" else inputs, filters))
         kernel, (weight, bias) = kernel.astype(np.float32), layer_name(name)
         arrays |= {weight: kernel.transpose(3, 2, 0, 1) if transposed else kernel, bias: np.ones(filters, np.float32)}
     return arrays
@@ -106,13 +107,14 @@ def in_keras(name):
     return f"{name}/kernel", f"{name}/bias"
 
 
-def test_vgg16_takes_torch_s_weights(tmp_path):
+def test_vgg16_takes_torch_s_weights(tmp_path, monkeypatch):
+    narrow_networks(monkeypatch)
     network = PlanarResUNet(**NARROW, encoder_weights=None)
     arrays = vgg16_arrays(in_torch, transposed=True)
     np.savez(tmp_path / "a.npz", **arrays, **{"classifier.6.1.weight": np.ones((2, 3))})  # a head of one's own
     fill_encoder(network, tmp_path / "a.npz")
-    expected = arrays[in_torch("block4_conv3")[0]].transpose(2, 3, 1, 0)
-    assert_array_equal(network.get_layer("block4_conv3").kernel[0], expected)
+    for name in encoder_layer_names(4)[1:]:  # the first is fitted to one channel
+        assert_array_equal(network.get_layer(name).kernel[0], arrays[in_torch(name)[0]].transpose(2, 3, 1, 0))
 
 
 def test_biases_are_matched_to_the_inputs_that_the_weights_expect(tmp_path):
@@ -120,10 +122,12 @@ def test_biases_are_matched_to_the_inputs_that_the_weights_expect(tmp_path):
         network = PlanarResUNet(**NARROW, encoder_weights=weights, encoder_range="imagenet")
         return np.asarray(network.get_layer("block4_conv3").bias)
 
-    np.savez(tmp_path / "keras.npz", **vgg16_arrays(in_keras, transposed=False))
-    assert_allclose(bias(tmp_path / "keras.npz"), 1 / 128)
-    np.savez(tmp_path / "torch.npz", **vgg16_arrays(in_torch, transposed=True))
-    assert_allclose(bias(tmp_path / "torch.npz"), 255 * np.mean([0.229, 0.224, 0.225]) / 128, rtol=1e-6)
+    with pytest.MonkeyPatch.context() as patch:
+        narrow_networks(patch)
+        np.savez(tmp_path / "keras.npz", **vgg16_arrays(in_keras, transposed=False))
+        assert_allclose(bias(tmp_path / "keras.npz"), 1 / 128)
+        np.savez(tmp_path / "torch.npz", **vgg16_arrays(in_torch, transposed=True))
+        assert_allclose(bias(tmp_path / "torch.npz"), 255 * np.mean([0.229, 0.224, 0.225]) / 128, rtol=1e-6)
     # A network that was trained on prepared scans expects them.
     assert_array_equal(bias("ms-flair-open"), read_arrays(find_model("ms-flair-open"))["block4_conv3/bias"])
 
