@@ -44,9 +44,18 @@ def network():
     return recipe_network(RECIPE)
 
 
+@pytest.fixture(scope="module")
+def saved(network, tmp_path_factory):
+    path = tmp_path_factory.mktemp("saved") / "best.weights.h5"
+    return save_weights(network, path, RECIPE, training_card(RECIPE, DATA, FOLD, 1, 3))
+
+
 @pytest.fixture
-def trained(network, tmp_path):
-    return save_weights(network, tmp_path / "best.weights.h5", RECIPE, training_card(RECIPE, DATA, FOLD, 1, 3))
+def trained(saved, tmp_path):
+    """A copy that a test may change, as if this process had written it."""
+    path = Path(shutil.copy(saved, tmp_path))
+    trust(path, path)
+    return path
 
 
 def change(path, name, value):
@@ -78,7 +87,8 @@ def test_training_says_what_is_known_and_that_the_rest_is_not_stated(trained, ne
     assert "someone" not in page
 
 
-def test_a_file_is_rehearsed_by_those_who_did_not_write_it_and_once_it_changed(trained, tmp_path, monkeypatch):
+def test_a_file_is_rehearsed_by_those_who_did_not_write_it_and_once_it_changed(network, tmp_path, monkeypatch):
+    trained = save_weights(network, tmp_path / "best.weights.h5", RECIPE)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     tried = []
     sys.addaudithook(lambda event, _: event == "subprocess.Popen" and tried.append(event))
