@@ -6,7 +6,6 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from planar3d.errors import ScanError
-from planar3d.scans.intensities import unstandardized
 from planar3d.scans.volume import Scan
 
 _LEVELS_MM = (8.0, 4.0, 3.0)  # distance of compared points, and smoothing of the scans
@@ -14,7 +13,7 @@ _STEPS = 30  # at most, at each level
 _PROBE = np.array([0.005] * 3 + [0.5] * 3)  # rad and mm, the steps of finite differences
 _DONE = 0.01  # of `_PROBE`: smaller steps end a level
 _UNLIKE = 1.0  # standard deviations; points that differ by more count little
-_AIR = 0.3  # of the mean above the lowest value: darker voxels are not compared
+_AIR = 0.3  # of the mean above air: darker voxels are not compared
 _LEAST = 0.5  # least correlation of registered heads; other contrasts have less
 ONE_PATIENT = 0.8  # moved and degraded scans of one patient have 0.90 or more, scans of two patients at most 0.70
 _COVERED = 0.5  # share of points within the moving scan above which only these are compared
@@ -107,8 +106,7 @@ def _centre(scan: Scan) -> np.ndarray:
 
 
 def _smoothed(scan: Scan, mm: float) -> np.ndarray:
-    voxels = unstandardized(scan.voxels).astype(np.float32)
-    return ndimage.gaussian_filter(voxels, mm / 2 / np.array(scan.spacing), mode="nearest")
+    return ndimage.gaussian_filter(scan.voxels.astype(np.float32), mm / 2 / np.array(scan.spacing), mode="nearest")
 
 
 def _lattice(scan: Scan, mm: float) -> tuple[np.ndarray, np.ndarray]:
@@ -116,7 +114,7 @@ def _lattice(scan: Scan, mm: float) -> tuple[np.ndarray, np.ndarray]:
     steps = np.maximum(np.round(mm / np.array(scan.spacing)), 1).astype(int)
     index = np.mgrid[tuple(slice(0, n, step) for n, step in zip(scan.voxels.shape, steps, strict=True))].reshape(3, -1)
     values = _smoothed(scan, mm)[tuple(index)]
-    above = values - max(0.0, float(values.min()))  # stored unsigned, air may be far above 0
+    above = values - np.clip(0, values.min(), values.mean())  # air may be stored far from 0
     shown = above >= _AIR * above.mean()
     index, values = index[:, shown], values[shown]
     points = scan.affine @ np.vstack([index, np.ones(index.shape[1])])
