@@ -126,6 +126,7 @@ def test_a_flat_recipe_of_format_1_means_what_it_meant(name):
     kept = {place.rpartition(".")[2]: value for place, value in recipe.leaves().items()}
     new = {"image": "flair", "beta_1": 0.9, "beta_2": 0.999, "lookahead_steps": 0, "lookahead_share": 0.5}
     new |= {"mapping": "planar", "alpha": [0.25, 0.5, 0.25], "least_mean": 0.0}
+    new |= {"mirrored": False}
     new |= {"floor": 0.0, "constant_epochs": 0} if name == "modern" else {}
     new |= {"tiles": "depth-windows", "planes": "whole", "targets": "binary", "loss": "bce-dice", "optimizer": "adam"}
     new |= {

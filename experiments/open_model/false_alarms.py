@@ -19,11 +19,12 @@ import typer
 from evaluate import given_scans
 
 from planar3d.cli import main
+from planar3d.commands.options import open_model
 from planar3d.errors import RunError
 from planar3d.evaluation.lesions import lesion_scores
 from planar3d.evaluation.scores import score_scan
 from planar3d.files import read_rows, write_csv
-from planar3d.inference.segmenter import Probabilities, Segmenter
+from planar3d.inference.segmenter import Segmenter
 from planar3d.scans.nifti_header import header_with
 from planar3d.scans.phantom import make_head
 from planar3d.scans.phantom_scanner import CENTERS
@@ -72,7 +73,7 @@ def run(
         check_choice("--kinds", kind, HEADS, RunError)
     anatomies = [read_anatomy(path) for path in test_maps(maps)]
     generator = HeadGenerator(anatomies, LesionShapes.read(lesions))
-    segmenter = Segmenter(model, engine=engine)
+    segmenter = Segmenter(open_model(model, None, ["mirrored=true"] if mirrored else []), engine=engine)
     name = Path(model).name.removesuffix(".weights.h5") + (", mirrored" if mirrored else "")
     rows: list[dict[str, Any]] = list(read_rows(out)) if out.is_file() else []
     patients = (("patient", (*given, "")) for given in given_scans(scans or []))
@@ -80,7 +81,7 @@ def run(
         done = {row["rule"] for row in rows if (row["model"], row["kind"], row["head"]) == (name, kind, head)}
         if not (missing := [rule for rule in rules or [OWN] if rule not in done]):
             continue
-        found = predicted(segmenter, scan, mirrored)
+        found = segmenter.predict(segmenter.prepare({segmenter.images[0]: scan}))
         for rule in missing:
             recipe = found.recipe.with_settings([] if rule == OWN else rule.split(","))
             about = {"model": name, "rule": rule, "kind": kind, "head": head, "cut": cut}
@@ -88,18 +89,6 @@ def run(
             rows.append(about | marked(mask, replace(found, recipe=recipe).mask()))
         write_csv(out, COLUMNS, rows)
     typer.echo("\n".join(markdown(read_rows(out))))
-
-
-def predicted(segmenter: Segmenter, scan: Scan, mirrored: bool) -> Probabilities:
-    """The probabilities of a scan; if asked for, the mean with those of the scan with left and right exchanged."""
-    prepared = segmenter.prepare({segmenter.images[0]: scan})
-    found = segmenter.predict(prepared)
-    if not mirrored:
-        return found
-    (own,) = prepared
-    axis = next(number for number, side in enumerate(own.geometry.view) if side in "LR")
-    other = segmenter.predict([replace(own, voxels=np.ascontiguousarray(np.flip(own.voxels, axis)))])
-    return replace(found, values=(found.values + np.flip(other.values, axis)) / 2)
 
 
 def test_maps(folder: Path) -> list[Path]:

@@ -98,6 +98,11 @@ class Geometry:
         return tuple(int(n) for n in self.header.get_data_shape()[:3])
 
     @property
+    def across(self) -> int:
+        """The axis of the view from left to right, or from right to left."""
+        return next(axis for axis, end in enumerate(self.view) if end in "LR")
+
+    @property
     def native(self) -> tuple[int, ...]:
         """Native shape as (slices, rows, cols) of the view."""
         return in_view(self.header, self.view)[0]

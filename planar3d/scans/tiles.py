@@ -37,6 +37,7 @@ class Tiles(Section):
     averaged: str  # the averaged quantity, "probabilities" or "logits", as in `scans/labels.py`
     beyond: str  # values outside the volume: "edge", the nearest voxel, or "air"
     planes: str = "whole"  # the predicted part of planes, "whole" or "head", the box around it
+    mirrored: bool  # whether to average with the prediction of the mirror image (left and right exchanged)
 
     def part(self, volume: np.ndarray) -> Part:
         """The predicted rows and columns of a prepared scan; the rest is background."""
@@ -72,6 +73,7 @@ class DepthWindows(Tiles):
     depth: Annotated[int, plausible(1, 512)] = 16  # slices of a window
     stride: Annotated[int, POSITIVE] = 8  # slices from one window to the next
     planes: Literal["whole", "head"] = "whole"  # predicted part of planes; "head": the box around it
+    mirrored: bool = False  # average with the mirror image's prediction (left and right exchanged), in twice the time
 
     def check(self) -> None:
         if self.stride > self.depth or (self.depth - self.stride) % 2:
@@ -108,6 +110,7 @@ class Patches(Tiles):
     step: Lengths = (12, 64, 64)  # distance between patches; 0 along a whole axis
     overlap: Literal["crop", "average", "gaussian"] = "average"  # how patches are composed
     averaged: Literal["probabilities", "logits"] = "probabilities"  # what is averaged in overlaps
+    mirrored: bool = False  # average with the mirror image's prediction (left and right exchanged), in twice the time
 
     def check(self) -> None:
         if not len(self.shape) == len(self.step) == 3:

@@ -1,5 +1,7 @@
 """Interleaved stacks are predicted one by one, every slice once, and come back as a mask of the native grid."""
 
+from dataclasses import replace
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -75,6 +77,33 @@ def test_a_cube_is_predicted_as_it_is():
     predict_prepared(predict, prepared, PAPER.changed(size=32))
     (given,) = predict.given
     np.testing.assert_array_equal(given, prepared.voxels)
+
+
+class _Uneven(_Grey):
+    """Gives grey levels that fade along each axis of what it was given."""
+
+    def __call__(self, voxels, progress=None):
+        found = super().__call__(voxels, progress)
+        for axis, length in enumerate(found.shape):
+            fading = np.linspace(1, 0.5, length, dtype=np.float32)
+            found *= np.moveaxis(fading[:, None, None], 0, axis)
+        return found
+
+
+@pytest.mark.parametrize("recipe", [SMALL, MODERN.changed(size=96), PAPER.changed(size=32)])
+def test_the_mirror_image_s_prediction_is_mirrored_back_and_averaged(recipe):
+    prepared, seen = prepare(_scan(60, 1.0), recipe), []
+    across = int(np.argmax(np.abs(prepared.geometry.axes[0])))  # in which the world's x changes
+    rows, cols = recipe.tiles.part(prepared.voxels)
+    turned = replace(prepared, voxels=prepared.voxels.copy())
+    turned.voxels[:, rows, cols] = np.flip(turned.voxels[:, rows, cols], across)
+    own, mirrored = (predict_prepared(_Uneven(), one, recipe) for one in (prepared, turned))
+    mirrored[:, rows, cols] = np.flip(mirrored[:, rows, cols], across)
+    assert not np.allclose(own, mirrored)
+    averaging = recipe.changed(mirrored=True)
+    found = predict_prepared(_Uneven(), prepared, averaging, lambda done, of: seen.append(done / of))
+    np.testing.assert_allclose(found, (own + mirrored) / 2, rtol=1e-6)
+    assert seen == sorted(set(seen)) and seen[-1] == 1
 
 
 @pytest.mark.parametrize(
