@@ -1,14 +1,11 @@
 """What is marked where there is nothing is counted, and what is found of few lesions."""
 
-import nibabel as nib
 import numpy as np
 import pytest
 from experiment_modules import modules_of
-from msseg import write_model
 
 from planar3d.errors import RunError
 from planar3d.files import read_rows, write_csv
-from planar3d.inference.segmenter import Segmenter
 from planar3d.scans.nifti_header import header_with
 from planar3d.scans.phantom import make_head
 from planar3d.scans.phantom_scanner import CENTERS
@@ -70,16 +67,3 @@ def test_a_phantom_of_no_load_has_no_lesions(false_alarms):
     lesions = make_head(CENTERS[1], 1.0, 8.0, np.random.default_rng(0))["Consensus"]
     assert not mask.voxels.any() and lesions.voxels.any()
     assert scan.voxels.max() > 1000
-
-
-def test_the_mean_with_the_mirror_image_is_the_same_for_the_mirrored_scan(false_alarms, tmp_path):
-    segmenter = Segmenter(write_model(tmp_path), engine="keras")
-    scan, _ = make_head(CENTERS[1], 0.0, 8.0, np.random.default_rng(0)).values()
-    (side,) = (axis for axis, letter in enumerate(nib.aff2axcodes(scan.affine)) if letter in "LR")
-    other = Scan(np.flip(scan.voxels, side), scan.header)
-    alone, of_other = (false_alarms.predicted(segmenter, one, mirrored=False).values for one in (scan, other))
-    mean, mean_of_other = (false_alarms.predicted(segmenter, one, mirrored=True).values for one in (scan, other))
-    (axis,) = (axis for axis, letter in enumerate(segmenter.recipes[0].preparation.view) if letter in "LR")
-    np.testing.assert_allclose(mean, (alone + np.flip(of_other, axis)) / 2, atol=2e-3)
-    np.testing.assert_allclose(mean, np.flip(mean_of_other, axis), atol=2e-3)
-    assert np.abs(mean - alone).max() > 0.01

@@ -51,6 +51,24 @@ def _of_one_image(image, targets, seed):
     return _network(recipe.window, targets, seed, image), recipe
 
 
+@pytest.mark.parametrize(
+    "recipe", [PAPER.changed(size=32, mirrored=True), MODERN.changed(size=32, crop=32, mirrored=True)]
+)
+def test_the_mean_with_the_mirror_image_is_the_same_for_the_mirrored_scan(recipe):
+    (network, _), scan = _folds(recipe, 1)[0], _head(0)
+    (side,) = (axis for axis, letter in enumerate(nib.aff2axcodes(scan.affine)) if letter in "LR")
+    (across,) = (axis for axis, letter in enumerate(recipe.preparation.view) if letter in "LR")
+    other = Scan(np.flip(scan.voxels, side), scan.header)
+    found = []
+    for used in (recipe.changed(mirrored=False), recipe):
+        segmenter = Segmenter((network, used), engine="keras")
+        found.append([segmenter.predict(segmenter.prepare({"flair": one})).values for one in (scan, other)])
+    (alone, of_other), (mean, mean_of_other) = found
+    np.testing.assert_allclose(mean, (alone + np.flip(of_other, across)) / 2, atol=2e-3)
+    np.testing.assert_allclose(mean, np.flip(mean_of_other, across), atol=2e-3)
+    assert np.abs(mean - alone).max() > 0.01
+
+
 @pytest.mark.parametrize("recipe", [PAPER.changed(size=32, threshold=128), MODERN.changed(size=32, crop=32)])
 def test_folds_of_a_recipe_are_averaged_exactly_and_one_alone_is_as_it_is(recipe):
     scan, folds = _head(0), _folds(recipe, 3)
