@@ -1,6 +1,7 @@
 """Tiled inference: each tile separately through the whole network, then composed."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from functools import lru_cache
 from itertools import product
 from threading import Lock
@@ -13,6 +14,7 @@ from planar3d.extras import check_extra
 from planar3d.graph.description import Description
 from planar3d.graph.layers import resized
 from planar3d.inference.onnx_graph import network_graph
+from planar3d.pipeline import one_ahead
 from planar3d.progress import Progress
 from planar3d.recipes import Recipe
 from planar3d.scans.labels import SCALES
@@ -121,25 +123,31 @@ class TiledInference:
                 f"The network takes {tuple(self.takes)} voxels, but tiles of the volume {voxels.shape[:3]} have "
                 f"{shape}; build the network for this size, or change the tiles."
             )
-        tiles = self._predicted(voxels, shape, list(product(*starts)), progress)
-        composed = self.scale.back(compose_tiles(tiles, starts, voxels.shape[:3], self.tiles.overlap))
+        with closing(self._predicted(voxels, shape, list(product(*starts)), progress)) as tiles:
+            composed = self.scale.back(compose_tiles(tiles, starts, voxels.shape[:3], self.tiles.overlap))
         for axis, (at, length) in enumerate(zip(starts, shape, strict=True)):
             composed[(slice(None),) * axis + (slice(at[-1] + length, None),)] = self.targets.background
         return composed[..., 0] if self.targets.outputs == 1 else composed
 
     def _predicted(
         self, volume: np.ndarray, shape: Lengths, places: Sequence[tuple[int, ...]], progress: Progress | None
-    ) -> Iterator[np.ndarray]:
+    ) -> Generator[np.ndarray, None, None]:
         size = min(self.batch_size, len(places))
-        for first in range(0, len(places), size):
-            batch = places[first : first + size]
+
+        def read(batch: Sequence[tuple[int, ...]]) -> np.ndarray:
             # The last batch is padded, so that the network is compiled for one shape.
             filled = [*batch, *[batch[-1]] * (size - len(batch))]
             cut = [cut_tile(volume, place, shape, self.tiles.beyond, self.preparation.air) for place in filled]
-            predicted = self.compute(self.preparation.as_input(np.stack(cut)))
-            if progress:
-                progress(first + len(batch), len(places))
-            yield from self.scale.given(predicted[: len(batch)].astype(np.float32, copy=False))
+            return self.preparation.as_input(np.stack(cut))
+
+        done = 0
+        with one_ahead(read, (places[first : first + size] for first in range(0, len(places), size))) as coming:
+            for batch, made in coming:
+                predicted = self.compute(made.result())
+                done += len(batch)
+                if progress:
+                    progress(done, len(places))
+                yield from self.scale.given(predicted[: len(batch)].astype(np.float32, copy=False))
 
 
 def _with_open_planes(network: "keras.Model | Description") -> "keras.Model | Description":
