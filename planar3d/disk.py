@@ -17,17 +17,8 @@ def require_room(path: str | Path, size: int) -> None:
 
     Call it before HDF5 writes, which end in a segmentation fault at a full disk or a quota.
     """
-    folder, number = Path(path).parent, None
     size += 2**20  # for all that a weights file has besides its arrays
-    if shutil.disk_usage(folder).free < size:
-        number = errno.ENOSPC
-    else:
-        with tempfile.TemporaryFile(dir=folder) as trial:
-            try:
-                getattr(os, "posix_fallocate", lambda *given: None)(trial.fileno(), 0, size)
-            except OSError as error:  # any other cannot tell
-                number = error.errno
-    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if number := _refusal(Path(path).parent, size):
         raise OSError(number, os.strerror(number), str(path))
 
 
@@ -61,3 +52,15 @@ def temporary_place() -> Iterator[Path]:
         except Exception as error:
             require_temporary_room(error)
             raise
+
+
+def _refusal(folder: Path, size: int) -> int | None:
+    """The number of the error with which a folder refuses a file of this size; None if it takes it, or cannot tell."""
+    if shutil.disk_usage(folder).free < size:
+        return errno.ENOSPC
+    with tempfile.TemporaryFile(dir=folder) as trial:
+        try:
+            getattr(os, "posix_fallocate", lambda *given: None)(trial.fileno(), 0, size)
+        except OSError as error:
+            return error.errno if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else None
+    return None

@@ -127,7 +127,7 @@ class UpConvolution:
     def forward(self, parts: Sequence[Any], kernel: Any, bias: Any) -> Any:
         x = tf.concat(parts, axis=-1)
         size, filters = kernel.shape[:3], kernel.shape[3]
-        y = tf.matmul(_rows(x), _as_matrix(kernel), transpose_b=True)
+        y = tf.matmul(as_rows(x), _as_matrix(kernel), transpose_b=True)
         (depth, height, width), batch = x.shape[1:4], tf.shape(x)[0]
         y = tf.reshape(y, (batch, depth, height, width, *size, filters))
         y = tf.transpose(y, (0, 1, 4, 2, 5, 3, 6, 7))
@@ -144,7 +144,7 @@ class UpConvolution:
             tf.reshape(tf.matmul(y, _as_matrix(k)), tf.shape(x)) if wanted else None
             for x, k, wanted in zip(parts, _kernels(kernel, parts, axis=4), needed, strict=True)
         ]
-        of_kernels = [tf.matmul(y, _rows(x), transpose_a=True) for x in parts]
+        of_kernels = [tf.matmul(y, as_rows(x), transpose_a=True) for x in parts]
         return tf.reshape(tf.concat(of_kernels, axis=-1), kernel.shape), of_parts
 
 
@@ -153,17 +153,17 @@ class Pointwise:
 
     def forward(self, parts: Sequence[Any], kernel: Any, bias: Any) -> Any:
         kernels = _kernels(kernel, parts, axis=3)
-        first, *others = (tf.matmul(_rows(x), k[0, 0, 0]) for x, k in zip(parts, kernels, strict=True))
+        first, *others = (tf.matmul(as_rows(x), k[0, 0, 0]) for x, k in zip(parts, kernels, strict=True))
         y = tf.nn.bias_add(sum(others, first), bias)
         return tf.reshape(y, (-1, *parts[0].shape[1:4], kernel.shape[-1]))
 
     def gradients(self, parts: Sequence[Any], needed: Sequence[bool], kernel: Any, upstream: Any) -> Gradients:
-        y = _rows(upstream)
+        y = as_rows(upstream)
         of_parts = [
             tf.reshape(tf.matmul(y, k[0, 0, 0], transpose_b=True), tf.shape(x)) if wanted else None
             for x, k, wanted in zip(parts, _kernels(kernel, parts, axis=3), needed, strict=True)
         ]
-        of_kernels = [tf.matmul(_rows(x), y, transpose_a=True) for x in parts]
+        of_kernels = [tf.matmul(as_rows(x), y, transpose_a=True) for x in parts]
         return tf.reshape(tf.concat(of_kernels, axis=0), kernel.shape), of_parts
 
 
@@ -172,7 +172,8 @@ def _kernels(kernel: Any, parts: Sequence[Any], axis: int) -> list[Any]:
     return [kernel] if len(parts) == 1 else tf.split(kernel, [part.shape[-1] for part in parts], axis=axis)
 
 
-def _rows(x: Any) -> Any:
+def as_rows(x: Any) -> Any:
+    """A tensor as the matrix of its channels, (voxels of the batch, channels)."""
     return tf.reshape(x, (-1, x.shape[-1]))
 
 

@@ -9,7 +9,14 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from planar3d.training.convolutions import Convolution, PartwiseOperation, Pointwise, UpConvolution, in_graph
+from planar3d.training.convolutions import (
+    Convolution,
+    PartwiseOperation,
+    Pointwise,
+    UpConvolution,
+    as_rows,
+    in_graph,
+)
 
 
 class PartConvolution(layers.Layer):
@@ -55,7 +62,7 @@ class PartConvolution(layers.Layer):
                 cast = [tf.cast(part, dtype) for part in parts]
                 of_kernel, of_parts = self.operation.gradients(cast, self.needed, narrow, upstream)
                 # Not tf.nn.bias_add's own gradient: on a CPU it sums bf16 in bf16, and is up to 99 % off for a window.
-                of_bias = tf.reduce_sum(tf.reshape(upstream, (-1, layer.filters)), axis=0)
+                of_bias = tf.reduce_sum(as_rows(upstream), axis=0)
                 pairs = zip(of_parts, parts, strict=True)
                 towards = [None if found is None else tf.cast(found, part.dtype) for found, part in pairs]
                 return [tf.cast(of_kernel, kernel.dtype), tf.cast(of_bias, bias.dtype), *towards]

@@ -1,6 +1,6 @@
 """The network for training: the same graph, variables and gradients, computed faster."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 from keras import layers, tree
@@ -8,8 +8,12 @@ from keras import layers, tree
 from planar3d.graph.keras_graph import applied_again, name_of, nodes_of
 from planar3d.training.backends import on_gpu
 
-# A tensor, and whether a gradient must pass through it because an earlier layer is trained.
-_Part = tuple[keras.KerasTensor, bool]
+
+class _Part(NamedTuple):
+    """A tensor, and whether a gradient must pass through it because an earlier layer is trained."""
+
+    tensor: keras.KerasTensor
+    needed: bool
 
 
 def trainer_of(network: keras.Model) -> keras.Model:
@@ -37,7 +41,7 @@ class _Walk:
     """The walk through a network's graph, from each tensor to the parts that represent it in the twin."""
 
     def __init__(self, network: keras.Model) -> None:
-        self.parts: dict[int, list[_Part]] = {id(tensor): [(tensor, False)] for tensor in network.inputs}
+        self.parts: dict[int, list[_Part]] = {id(tensor): [_Part(tensor, False)] for tensor in network.inputs}
         self.joins: dict[int, keras.KerasTensor] = {}
         for node in nodes_of(network):
             self._pass(node)
@@ -46,10 +50,10 @@ class _Walk:
         """The twin's tensor; parts of it are concatenated, once."""
         parts = self.parts[id(tensor)]
         if len(parts) == 1:
-            return parts[0][0]
+            return parts[0].tensor
         if id(tensor) not in self.joins:
             name = f"{name_of(tensor)}_joined"
-            self.joins[id(tensor)] = layers.Concatenate(dtype=tensor.dtype, name=name)([part for part, _ in parts])
+            self.joins[id(tensor)] = layers.Concatenate(dtype=tensor.dtype, name=name)([p.tensor for p in parts])
         return self.joins[id(tensor)]
 
     def _pass(self, node: Any) -> None:
@@ -57,14 +61,14 @@ class _Walk:
 
         layer, sources = node.operation, node.input_tensors
         parts = [part for source in sources for part in self.parts[id(source)]]
-        needed = any(is_needed for _, is_needed in parts) or bool(getattr(layer, "trainable_variables", ()))
+        needed = any(part.needed for part in parts) or bool(getattr(layer, "trainable_variables", ()))
         if type(layer) is layers.Concatenate and layer.axis in (-1, len(node.outputs[0].shape) - 1):
             self.parts[id(node.outputs[0])] = parts
             return
         if needed and is_replaceable(layer):
-            tensors, are_needed = zip(*parts, strict=True)
-            twin = PartConvolution(layer, [tensor.shape[-1] for tensor in tensors], are_needed)
-            outputs = [twin(list(tensors))]
+            channels = [part.tensor.shape[-1] for part in parts]
+            twin = PartConvolution(layer, channels, [part.needed for part in parts])
+            outputs = [twin([part.tensor for part in parts])]
         elif all(self.joined(source) is source for source in sources):
             outputs = node.outputs
         else:
@@ -72,4 +76,4 @@ class _Walk:
             kept = Kept(layer) if isinstance(layer, layers.Layer) else layer
             outputs = applied_again(node, [self.joined(source) for source in sources], kept)
         for before, after in zip(node.outputs, outputs, strict=True):
-            self.parts[id(before)] = [(after, needed)]
+            self.parts[id(before)] = [_Part(after, needed)]
