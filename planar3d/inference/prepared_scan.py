@@ -87,14 +87,9 @@ def predict_prepared(
     probabilities = np.empty((*prepared.voxels.shape[:3], *outputs), np.float32)
     probabilities[:] = recipe.targets.background
     rows, cols = recipe.tiles.part(prepared.voxels)
-    across, passes = prepared.geometry.across, 1 + recipe.tiles.mirrored
     for number, stack in enumerate(stacks):
-        voxels, parts = prepared.voxels[stack, rows, cols], len(stacks) * passes
-        found = predict(voxels, part_of(progress, number * passes, parts))
-        if recipe.tiles.mirrored:
-            mirror = np.ascontiguousarray(np.flip(voxels, across))
-            found = (found + np.flip(predict(mirror, part_of(progress, number * passes + 1, parts)), across)) / 2
-        probabilities[stack, rows, cols] = found
+        voxels, told = prepared.voxels[stack, rows, cols], part_of(progress, number, len(stacks))
+        probabilities[stack, rows, cols] = recipe.tiles.predicted(predict, voxels, prepared.geometry.across, told)
     return probabilities
 
 

@@ -1,7 +1,7 @@
 """Tiles: the parts of a volume that a network processes at once, in training and prediction."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -9,6 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from planar3d.errors import RecipeError
+from planar3d.progress import Progress, part_of
 from planar3d.scans.head import box_of, largest_part
 from planar3d.scans.intensities import HEAD_LEVEL
 from planar3d.scans.windows import window_starts
@@ -42,6 +43,16 @@ class Tiles(Section):
     def part(self, volume: np.ndarray) -> Part:
         """The predicted rows and columns of a prepared scan; the rest is background."""
         return head_box(volume) if self.of_head else (slice(None), slice(None))
+
+    def predicted(
+        self, predict: Callable[..., np.ndarray], voxels: np.ndarray, across: int, progress: Progress | None = None
+    ) -> np.ndarray:
+        """What a predictor finds in slices; with `mirrored`, the mean with the mirror image along the axis `across`."""
+        if not self.mirrored:
+            return predict(voxels, progress)
+        found = predict(voxels, part_of(progress, 0, 2))
+        mirror = predict(np.ascontiguousarray(np.flip(voxels, across)), part_of(progress, 1, 2))
+        return (found + np.flip(mirror, across)) / 2
 
     @property
     def of_head(self) -> bool:
