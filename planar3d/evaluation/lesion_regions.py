@@ -7,7 +7,7 @@ import numpy as np
 from scipy import ndimage, spatial
 
 from planar3d.evaluation.lesion_table import Lesion, lesion_labels
-from planar3d.scans.head import Head, filled, find_head, largest_part, on_coarse_grid
+from planar3d.scans.head import Head, counts_along, filled, find_head, largest_part, on_coarse_grid
 from planar3d.scans.volume import Scan
 
 REGIONS, UNKNOWN = ("infratentorial", "periventricular", "juxtacortical", "deep"), "unknown"
@@ -63,7 +63,8 @@ def name_regions(
         return [lesion._replace(region=UNKNOWN) for lesion in lesions]
     below = head.below_vertex + cut - scalp
     numbers, places = on_coarse_grid(lesion_labels(mask), scan, head)
-    middle = ndimage.center_of_mass(head.inside & (below < _LOWEST))
+    upper = head.inside & (below < _LOWEST)
+    middle = [np.average(np.arange(n), weights=counts_along(upper, axis)) for axis, n in enumerate(upper.shape[:2])]
     right, anterior = ((places[:, axis] - middle[axis]) * head.spacing[axis] for axis in (0, 1))
     behind = (anterior < -_CEREBELLAR) | ((anterior < -_POSTERIOR) & (np.abs(right) < _MEDIAL))
     fluid = np.zeros(brain.shape, bool)
@@ -106,9 +107,10 @@ def _brain(head: Head) -> np.ndarray:
 
 def _distances(places: np.ndarray, marked: np.ndarray, head: Head) -> np.ndarray:
     """mm from each position to the nearest marked voxel; infinite beyond the limit."""
-    each, of = np.unique(places, axis=0, return_inverse=True)
+    each, of = np.unique(np.ravel_multi_index(places.T, marked.shape), return_inverse=True)
     tree = spatial.KDTree(np.argwhere(marked) * head.spacing)
-    return tree.query(each * head.spacing, distance_upper_bound=_FAR)[0][of]
+    voxels = np.stack(np.unravel_index(each, marked.shape), axis=-1) * head.spacing
+    return tree.query(voxels, distance_upper_bound=_FAR, workers=-1)[0][of]
 
 
 def _ventricles(head: Head, below: np.ndarray, deep: float, middle: float) -> np.ndarray:

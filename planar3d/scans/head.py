@@ -8,6 +8,7 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
+from planar3d.pipeline import in_threads
 from planar3d.scans.intensities import head_threshold, unstandardized
 from planar3d.scans.volume import Scan
 
@@ -181,6 +182,9 @@ def filled(mask: np.ndarray, in_slices: bool = False) -> np.ndarray:
 def _distance_in_slices(mask: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:
     """Distance in mm of the true voxels to the nearest false one of their axial slice; infinite where it has none."""
     distances = np.full(mask.shape, np.inf, np.float32)
-    for k in np.flatnonzero(~mask.all(axis=(0, 1))):
+
+    def measure(k: int) -> None:
         distances[:, :, k] = ndimage.distance_transform_edt(mask[:, :, k], sampling=spacing[:2])
+
+    in_threads(measure, np.flatnonzero(~mask.all(axis=(0, 1))).tolist())
     return distances

@@ -207,13 +207,20 @@ def test_the_middle_of_one_window_is_what_the_composition_keeps_of_it(stride: in
     np.testing.assert_array_equal(predict.middle(scan[16:32]), predict(scan)[16 + margin : 32 - margin])
 
 
-def test_one_predictor_serves_scans_of_other_lengths() -> None:
-    network = narrow_resunet()
-    predict = SharedInference(make_plan(described(network), 8), KerasEngine(network), PAPER.preparation)
-    for slices in (32, 50, 16):
-        scan = voxels(slices, 32, seed=slices)
-        windowed = predict_volume(network, scan, PAPER.changed(size=32), "windowed")
-        np.testing.assert_array_equal(predict(scan), windowed)
+def test_one_predictor_serves_scans_of_other_sizes_in_the_memory_of_the_largest() -> None:
+    network, taken = narrow_resunet(), []
+    again, other = (
+        SharedInference(make_plan(described(network), 8), KerasEngine(network), PAPER.preparation) for _ in range(2)
+    )
+    for slices, size in ((50, 32), (32, 48), (16, 32)):
+        scan = voxels(slices, size, seed=slices)
+        found = again(scan)
+        if size == 32:
+            np.testing.assert_array_equal(found, predict_volume(network, scan, PAPER.changed(size=32), "windowed"))
+        other.release()
+        np.testing.assert_array_equal(found, other(scan))
+        taken.append([array.ctypes.data for array in again._memory.values()])
+    assert taken[0] != taken[1] == taken[2]
 
 
 def test_programs_free_intermediate_results_before_another_is_built_and_compute_the_same_after() -> None:
@@ -345,7 +352,7 @@ def with_output(inputs: keras.KerasTensor, x: keras.KerasTensor) -> keras.Model:
 
 
 def test_stretches_are_read_where_they_are_and_copied_where_tensorflow_cannot() -> None:
-    memory = _aligned((64, 16), np.dtype("float32"))
+    memory = _aligned(64 * 16 * 4).view(np.float32).reshape(64, 16)
     memory[:] = np.arange(memory.size).reshape(memory.shape)
     fixed = memory.view()
     fixed.flags.writeable = False
