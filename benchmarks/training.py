@@ -1,6 +1,7 @@
 """Training steps on a CPU: plain Keras beside the trainer, in float32 and bf16, from windows and from cached features.
 
     python benchmarks/training.py [--size 256]
+    python benchmarks/training.py --crops
     python benchmarks/training.py --agreement RUN
 
 RUN is a run folder of `planar3d train` with prepared scans and cached features. Without RUN, weights and voxels are
@@ -19,10 +20,11 @@ import typer
 from side_by_side import Measurement, conditions, measure, record, table
 
 from planar3d.cli import main
-from planar3d.recipes import PAPER, Recipe
+from planar3d.recipes import MODERN, PAPER, Recipe
 
 BATCH = 2
 SLICES = 32  # of the random scan: three windows of 16
+PLANE = 256  # rows and columns of the random scan that crops are cut from
 STEPS = 50
 EVERY = 10
 
@@ -44,14 +46,20 @@ CONTESTANTS = [
 ]
 
 
-def steps(contestant: Contestant, size: int, folder: str) -> Callable[[], float]:
+def recipe_of(size: int, crops: bool) -> Recipe:
+    """`paper` in windows of this size, or `modern` in augmented crops of it."""
+    chosen = MODERN.changed(crop=size) if crops else PAPER.changed(size=size)
+    return chosen.changed(encoder_weights="none", batch_size=BATCH)
+
+
+def steps(contestant: Contestant, size: int, crops: bool, folder: str) -> Callable[[], float]:
     """Steps of batch 2; each returns the processor's seconds over all cores."""
     from planar3d.training.fit import compiled
     from planar3d.training.samples import read_ahead
 
-    trained, samples, recipe = _setting(contestant, size, Path(folder))
+    trained, samples, recipe = _setting(contestant, size, crops, Path(folder))
     trainer = compiled(trained, recipe)
-    order = np.tile(np.arange(len(samples.windows)), 1000)
+    order = np.tile(np.arange(2 * BATCH if crops else len(samples.windows)), 1000)
 
     def batches() -> Iterator[tuple[Any, Any]]:
         for _, inputs, targets in read_ahead(samples, order, BATCH):
@@ -67,20 +75,21 @@ def steps(contestant: Contestant, size: int, folder: str) -> Callable[[], float]
     return step
 
 
-def _setting(contestant: Contestant, size: int, folder: Path) -> tuple[Any, Any, Recipe]:
+def _setting(contestant: Contestant, size: int, crops: bool, folder: Path) -> tuple[Any, Any, Recipe]:
+    from planar3d.training.crops import CropSamples
     from planar3d.training.features import FeatureSamples, compute_features, decoder_of, encoder_of
     from planar3d.training.initialization import initial_network
     from planar3d.training.samples import ScanSamples
     from planar3d.training.trainer import trainer_of
 
-    rng = np.random.default_rng(0)
-    voxels = rng.integers(0, 256, (SLICES, size, size, 1), np.uint8)
+    rng, plane = np.random.default_rng(0), PLANE if crops else size
+    voxels = rng.integers(0, 256, (SLICES, plane, plane, 1), np.uint8)
     masks = (rng.random(voxels.shape[:3]) < 0.003).astype(np.uint8)
-    recipe = PAPER.changed(size=size, encoder_weights="none", precision=contestant.precision)
+    recipe = recipe_of(size, crops).changed(precision=contestant.precision)
     if contestant.cached:
         recipe = recipe.changed(cached_features=contestant.precision)
     trained = network = initial_network(recipe)
-    samples = ScanSamples([voxels], [masks], recipe)
+    samples: Any = (CropSamples if crops else ScanSamples)([voxels], [masks], recipe)
     if contestant.cached:
         features = compute_features(encoder_of(network, recipe), voxels, folder / contestant.precision, recipe)
         samples, trained = FeatureSamples([features], samples), decoder_of(network, recipe)
@@ -105,22 +114,26 @@ def rate(precision: str) -> Callable[[], float]:
     return best
 
 
-def gflop(size: int) -> Callable[[], dict[bool, tuple[float, float]]]:
+def gflop(size: int, crops: bool) -> Callable[[], dict[bool, tuple[float, float]]]:
     """GFLOP of a step, without and with cached features: with all gradients that TensorFlow takes, and those needed."""
 
     def count() -> dict[bool, tuple[float, float]]:
         from planar3d.graph.described import layer_costs
+        from planar3d.networks.registry import recipe_network
         from planar3d.training.features import decoder_of
-        from planar3d.training.initialization import initial_network
+        from planar3d.training.initialization import layers_named
         from planar3d.training.trainer import trainer_of
 
-        network = initial_network(PAPER.changed(size=size, encoder_weights="none"))
+        recipe = recipe_of(size, crops)
+        network = recipe_network(recipe, shape=(recipe.tiles.depth, size, size, recipe.preparation.channels))
+        for name in layers_named(network, recipe, "frozen"):
+            network.get_layer(name).trainable = False
         forward = {cost.name: cost.macs for cost in layer_costs(network)}
         trained = {layer.name: layer for layer in trainer_of(network).layers if hasattr(layer, "passed_on")}
         kernels = sum(forward[name] for name in trained)
         towards_all = sum(forward[name] for name, layer in trained.items() if layer.passed_on().any())
         towards_needed = sum(forward[name] * float(layer.passed_on().mean()) for name, layer in trained.items())
-        of_decoder = {layer.name for layer in decoder_of(network, PAPER).layers}
+        of_decoder = set[str]() if crops else {layer.name for layer in decoder_of(network, recipe).layers}
         totals = {}
         for cached in (False, True):
             ahead = sum(macs for name, macs in forward.items() if not cached or name in of_decoder)
@@ -173,6 +186,7 @@ def losses(precision: str, run_folder: str) -> Callable[[], list[float]]:
 
 def run(
     size: Annotated[int, typer.Option(help="Rows and columns of a window.")] = 128,
+    crops: Annotated[bool, typer.Option("--crops", help="Crops of `modern` instead of windows of `paper`.")] = False,
     calls: Annotated[int, typer.Option(help="Steps of each contestant; the first is reported separately.")] = 4,
     agreement: Annotated[Path | None, typer.Option(help="Compare losses of the two precisions on this run.")] = None,
 ) -> None:
@@ -181,17 +195,18 @@ def run(
         record("Training in bf16 and float32", _agreement(agreement))
         return
     rates = {precision: measure(rate, precision, calls=2).value for precision in ("float32", "bf16")}
-    work = measure(gflop, size).value
+    work = measure(gflop, size, crops).value
     results = {}
     with tempfile.TemporaryDirectory() as folder:
-        for contestant in CONTESTANTS:
-            results[contestant] = measure(steps, contestant, size, folder, calls=calls)
+        for contestant in (one for one in CONTESTANTS if not (crops and one.cached)):
+            results[contestant] = measure(steps, contestant, size, crops, folder, calls=calls)
             print(f"{contestant}: {results[contestant].seconds:.2f} s", flush=True)
-    record(f"Training, {size}", _table(size, results, rates, work))
+    record(f"Training, {'crops of ' * crops}{size}", _table(size, crops, results, rates, work))
 
 
 def _table(
     size: int,
+    crops: bool,
     results: dict[Contestant, Measurement],
     rates: dict[str, float],
     work: dict[bool, tuple[float, float]],
@@ -215,13 +230,15 @@ def _table(
         )
     headings = ["", "first s", "s per step", "processor s", "to plain float32", "to plain", "bound s", "peak GiB"]
     all_gradients, needed = work[False]
+    cached = "" if crops else f", {work[True][1]:.0f} with cached features"
+    network = "crops of `modern`, of whose encoder the first two blocks are frozen" if crops else "frozen encoder"
     return (
-        f"A step of batch {BATCH} at 16×{size}×{size}, frozen encoder, the paper's widths. Ratios are of processor "
+        f"A step of batch {BATCH} at 16×{size}×{size}, {network}, the paper's widths. Ratios are of processor "
         "seconds over all cores, which depend least on other programs.\n\n"
         f"{table(headings, rows)}\n\n"
         f"The work is {all_gradients:.0f} GFLOP with all gradients that TensorFlow computes, {needed:.0f} with only "
-        f"the needed ones, {work[True][1]:.0f} with cached features; the bound divides it by the rate of matrix "
-        f"products measured in this run, {rates['float32']:.0f} GFLOP/s in float32 and {rates['bf16']:.0f} in bf16.\n\n"
+        f"the needed ones{cached}; the bound divides it by the rate of matrix products measured in this run, "
+        f"{rates['float32']:.0f} GFLOP/s in float32 and {rates['bf16']:.0f} in bf16.\n\n"
         f"{conditions()}"
     )
 
