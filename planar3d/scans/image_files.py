@@ -29,6 +29,7 @@ _NO_SCAN = re.compile(
     r"|^mask_|(^|_)b?ples_l[pg]a_|_filled_l[pg]a_|_seg-[^_]+$|(^|_)part-(phase|real|imag)(_|$)",
     re.IGNORECASE,
 )
+_FLAIR = re.compile(r"flair|(?<![a-z])t2.*(dark[ _-]?fl|da[ _-]fl)")  # Siemens: t2_tirm_tra_dark-fluid, t2_spc_da-fl
 _SPACE = re.compile(r"(^|[_-])(to|in|on|space)[_-]?(3d)?flair", re.IGNORECASE)  # of another contrast, as T1_to_FLAIR
 
 
@@ -59,7 +60,7 @@ def is_scan(path: Path) -> bool:
 
 def is_flair(path: Path) -> bool:
     """Whether a name is that of a FLAIR image, not of a mask or map, nor of an image made of it or in its space."""
-    return is_scan(path) and not DERIVED.search(stem(path)) and "flair" in _SPACE.sub("", stem(path)).lower()
+    return is_scan(path) and not DERIVED.search(stem(path)) and bool(_FLAIR.search(_SPACE.sub("", stem(path)).lower()))
 
 
 def is_there(path: Path | None) -> bool:
