@@ -74,7 +74,7 @@ class Claim:
                 self.path.unlink(missing_ok=True)
 
     def is_lost(self) -> bool:
-        """Whether another process took it over, because this one stood still for longer than `SILENT`."""
+        """Whether another process took it over, because this one was suspended for longer than `SILENT`."""
         return read_claim(self.path) != self._holder
 
     def require(self, what: Path | None = None) -> None:

@@ -73,7 +73,7 @@ def lesion_labels(mask: Scan) -> np.ndarray:
 def lesion_places(mask: Scan) -> np.ndarray:
     """The voxel of each lesion that is nearest to its centroid, in mm, (lesion, 3), in the order of `lesion_table`.
 
-    The centroid of a bent lesion can lie outside it.
+    The centroid of a curved lesion can lie outside it.
     """
     indices, of, centroids = _numbered(mask)
     places = indices @ mask.affine[:3, :3].T + mask.affine[:3, 3]

@@ -154,8 +154,8 @@ class Model:
         except WeightsError as error:
             raise WeightsError(
                 f"{self.path}: {error} A model trained by planar3d needs the recipe that it was trained with: "
-                f"--recipe, or --set for {', '.join(vars(self.recipe.network))}. Weights of an encoder only start a "
-                "training (encoder_weights of a recipe), and keras.saving.load_model opens other .keras files."
+                f"--recipe, or --set for {', '.join(vars(self.recipe.network))}. Weights of an encoder only "
+                "initialize training (encoder_weights of a recipe); keras.saving.load_model opens other .keras files."
             ) from None
         return network
 

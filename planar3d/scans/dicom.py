@@ -64,8 +64,8 @@ class DicomSeries:
 def find_dicom_series(files: Iterable[Path], problems: dict[Path, str]) -> list[DicomSeries]:
     """Read the headers of DICOM files and group them into series, sorted by number.
 
-    Files that do not say their series (SeriesInstanceUID) are one if they lie in one folder and agree in study, number
-    and description. Of files that are equal byte by byte the first is taken. `problems` gets, by path, why files are
+    Files that do not state their series (SeriesInstanceUID) are one if they lie in one folder and agree in study,
+    number and description. Of identical files the first is taken. `problems` gets, by path, why files are
     left out: damaged ones, and those that could belong to several series.
     """
     by_key = defaultdict[str | _Kin, list[DicomSeries]](list)

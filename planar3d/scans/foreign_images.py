@@ -110,7 +110,7 @@ def _unpacked(path: Path, size: int) -> bytes:
     with path.open("rb") as file:
         content = unzipped(file)[0].read(min(most + 1, possible))
     if len(content) < size:
-        raise ValueError(f"it breaks off after {len(content):,} of {size:,} bytes")
+        raise ValueError(f"it ends after {len(content):,} of {size:,} bytes")
     if len(content) > most:
         raise ValueError(f"it has more bytes than the {most:,} that its header declares")
     return content

@@ -144,7 +144,7 @@ def _check_header(text: bytes) -> None:
     if not is_nrrd and not all(re.fullmatch(rb"10|[1-9]", found) for found in _DIMENSIONS.findall(text)):
         raise ValueError("it has a number of dimensions that no image has")
     if any(_is_far(number) for line in _PLACES.findall(text) for number in _BETWEEN.split(line)):
-        raise ValueError(f"it has a place or size beyond {_FARTHEST:g} mm in its header")
+        raise ValueError(f"it has a position or size beyond {_FARTHEST:g} mm in its header")
 
 
 def _is_far(number: bytes) -> bool:
@@ -171,7 +171,7 @@ def _checksum_of_packed(text: bytes, file: Path, begin: int, size: int) -> int |
         unpacking = zlib.decompressobj()
         content = unpacking.decompress(packed, size + 1)
         if len(content) <= size and not unpacking.eof:
-            raise EOFError("its packed voxels break off")
+            raise EOFError("its compressed voxels are truncated")
     if len(content) != size:
         raise ValueError(f"its voxels do not have the {size:,} bytes that its header declares")
     return zlib.crc32(content)

@@ -40,7 +40,7 @@ def register(fixed: Scan, moving: Scan) -> tuple[np.ndarray, float]:
     if not alike > _LEAST:
         raise ScanError(
             f"{moving.path or 'The follow-up'} could not be registered to {fixed.path or 'the baseline'}: their "
-            f"correlation is {alike:.2f}; more than {_LEAST} is expected. Both must show one patient in one sequence."
+            f"correlation is {alike:.2f}; more than {_LEAST} is expected. Both must show the same patient and sequence."
         )
     return transform, alike
 

@@ -92,7 +92,7 @@ class Results:
         numbers = range(1, len(self.run.folds) + 1)
         for number in numbers:
             if other := _trained_otherwise(self.run.fold(number), self.environment):
-                notes.append(f"Fold {number} was trained otherwise than environment.json says: {other}.")
+                notes.append(f"Fold {number} was not trained as environment.json says: {other}.")
         if absent := sorted({*numbers} - {scan.fold for scan in self.scans}):
             which = ", ".join(f"fold {number}" for number in absent)
             notes.append(f"Missing: {which} of {len(numbers)}. The tables cover the others.")

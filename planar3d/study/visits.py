@@ -182,7 +182,7 @@ def _doubts(scan: Scan, later: Scan, alike: float, *models: Mapping[str, Any] | 
     if round(alike, 2) < ONE_PATIENT:  # as told
         sentence = (
             f"The two scans agree poorly: their correlation after registration is {alike:.2f}, and {ONE_PATIENT} or "
-            "more is expected. Check that they are of one patient and one sequence."
+            "more is expected. Check that they show the same patient and sequence."
         )
         yield QualityWarning("correlation", sentence)
 

@@ -291,7 +291,7 @@ def another():
     [
         (
             lambda: PlanarVGG16((16, 32, 32, 3), weights=None),
-            "planar_resunet lacks .*conv51.*Weights of an encoder only start",
+            "planar_resunet lacks .*conv51.*Weights of an encoder only initialize",
         ),
         (classifier, "Nothing matched: .*conv2d"),
         (another, "has another network: .*trained with .--recipe, or --set decoder_filters"),

@@ -343,7 +343,7 @@ def test_the_header_of_a_pair_is_repaired_like_that_of_a_nifti_file(tmp_path, or
         ({"datatype": 999}, "has voxels of type 999"),
         ({"vox_offset": np.nan}, "has the vox_offset nan"),
         ({"vox_offset": -16}, "has the vox_offset -16; 0 to"),
-        ({"vox_offset": 352}, r"cannot be read \(it breaks off after 6,048 of 6,400 bytes\)"),
+        ({"vox_offset": 352}, r"cannot be read \(it ends after 6,048 of 6,400 bytes\)"),
         ({"sform_code": 0, "quatern_b": 2}, "its qform has the quaternion"),
     ],
 )

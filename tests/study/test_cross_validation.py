@@ -91,7 +91,7 @@ def test_folds_of_another_machine_than_the_starting_one_are_named_with_its_preci
     started = {"precision": "float16", "machine": "another"}
     (folder / "environment.json").write_text(json.dumps(environment | started))
     others = "; ".join(f"{name} {environment[name]} instead of {there}" for name, there in started.items())
-    said = f"trained otherwise than environment.json says: {others}."
+    said = f"not trained as environment.json says: {others}."
     assert read_results(folder).notes == [f"Fold 1 was {said}", f"Fold 2 was {said}"]
 
 

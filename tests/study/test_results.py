@@ -225,4 +225,4 @@ def test_a_fold_that_was_trained_otherwise_is_named(make_run):
             weights, {CARD: {"versions": versions, "training": {"precision": "float32"} if number == 2 else ""}}
         )
     said = "keras 3.15.1 instead of 3.15.0; precision float32 instead of bf16"
-    assert read_results(run).notes == [f"Fold 2 was trained otherwise than environment.json says: {said}."]
+    assert read_results(run).notes == [f"Fold 2 was not trained as environment.json says: {said}."]
