@@ -156,6 +156,12 @@ def misread_after_padding(network: keras.Model) -> set[int]:
     return found
 
 
+def padded_once(plane: keras.layers.ZeroPadding3D, depth: keras.layers.ZeroPadding3D) -> keras.layers.ZeroPadding3D:
+    """Merge two paddings into one layer: of two before a convolution, TensorFlow's oneDNN graphs lose one."""
+    ends = [[a + b for a, b in zip(*pair, strict=True)] for pair in zip(plane.padding, depth.padding, strict=True)]
+    return keras.layers.ZeroPadding3D(ends, name=depth.name, dtype=depth.dtype_policy)
+
+
 def _is_leaky(function: Any) -> bool:
     return "leaky" in getattr(function, "__name__", type(function).__name__).lower()
 

@@ -1,6 +1,5 @@
 """The walk over a 2D network's graph that builds the 3D network node by node."""
 
-import re
 from collections import defaultdict
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,12 +9,13 @@ from typing import Any
 import keras
 from keras import tree
 
-from planar3d.conversion import channels, operations
+from planar3d.conversion import channels, convolutions, operations
 from planar3d.conversion.choices import PLANAR, KernelMapping
 from planar3d.conversion.held_objects import check_activation, has_weights
-from planar3d.conversion.layer_rules import RULES
+from planar3d.conversion.layer_rules import MERGES, RULES
 from planar3d.conversion.place import DepthAxis, Place, Step, Taken, fill, is_same, tell_apart
-from planar3d.conversion.refusals import refusal
+from planar3d.conversion.refusals import reason, refusal
+from planar3d.conversion.slices import of_rank
 from planar3d.conversion.transfer_report import TransferredLayer
 from planar3d.errors import ConversionError
 from planar3d.graph.keras_graph import arguments_with, as_graph, in_order, is_graph, name_of, nodes_of, operation_of
@@ -63,6 +63,7 @@ class GraphWalk:
     def _applied(self, node: Any, volumes: Sequence[Any], prefix: str, names: set[str]) -> list[Any]:
         operation = node.operation
         try:
+            volumes = self._of_one_rank(node, volumes, names)
             place = self._place(node, volumes, prefix)
             args, kwargs = operations.arguments_in_3d(operation, *arguments_with(node, volumes), place)
             taken = in_order(node, volumes) if is_graph(operation) else volumes
@@ -76,7 +77,7 @@ class GraphWalk:
             accepted = signature(apply.call).parameters  # Keras records training, and an absent mask, which few take
             kwargs = {k: held for k, held in kwargs.items() if k in accepted or not (held is None or k == "training")}
             if others and type(apply) is type(before := operation_of(volumes[0])) is keras.layers.ZeroPadding3D:
-                apply, args = _padded_once(before, apply), (before.input,)
+                apply, args = convolutions.padded_once(before, apply), (before.input,)
                 tell_apart(names, apply)
             result = apply(*args, **kwargs)
             for other in others:
@@ -89,8 +90,20 @@ class GraphWalk:
             self._check(node, volumes, outputs)
         except (AttributeError, NotImplementedError, TypeError, ValueError) as error:
             where = f"{prefix}{operation.name} ({type(operation).__name__})"
-            raise ConversionError(f"{where} has no counterpart in 3D: {_reason(error)}.") from error
+            raise ConversionError(f"{where} has no counterpart in 3D: {reason(error)}.") from error
         return outputs
+
+    def _of_one_rank(self, node: Any, volumes: Sequence[Any], names: set[str]) -> list[Any]:
+        """The volumes that a layer merges; one of fewer axes with the axes that Keras adds to its 2D tensor."""
+        flats, made = node.input_tensors, list(volumes)
+        rank = max(len(flat.shape) for flat in flats)
+        deep = any(len(volume.shape) > len(flat.shape) for flat, volume in zip(flats, made, strict=True))
+        for number, flat in enumerate(flats):
+            if deep and len(flat.shape) < rank and type(node.operation) in MERGES:
+                for step in of_rank(rank, flat, made[number], self.depth_axis, f"{node.operation.name}_axes"):
+                    tell_apart(names, step.operation)
+                    made[number] = step.operation(made[number])
+        return made
 
     def _steps_at(self, operation: Any, place: Place, volumes: Sequence[Any], prefix: str) -> tuple[list[Step], bool]:
         """The steps of a layer, and whether they are new: not those of an earlier place, which are right for this one.
@@ -230,21 +243,8 @@ class GraphWalk:
                 raise ValueError(f"it gives {tuple(volume.shape)}, where {tuple(expected)} is expected")
 
 
-def _padded_once(plane: keras.layers.ZeroPadding3D, depth: keras.layers.ZeroPadding3D) -> keras.layers.ZeroPadding3D:
-    """Merge two paddings into one layer: of two before a convolution, TensorFlow's oneDNN graphs lose one."""
-    ends = [[a + b for a, b in zip(*pair, strict=True)] for pair in zip(plane.padding, depth.padding, strict=True)]
-    return keras.layers.ZeroPadding3D(ends, name=depth.name, dtype=depth.dtype_policy)
-
-
 def input_in_3d(flat: Any, depth_axis: DepthAxis, depth: int | None, deep: bool, channels: int | None) -> Any:
     """The 3D input for a 2D input: with depth for maps, and with other channels if given."""
     shape = (*flat.shape[:-1], channels or flat.shape[-1]) if deep else tuple(flat.shape)
     shape = depth_axis.with_depth(shape, depth) if deep else shape
     return keras.Input(shape[1:], batch_size=shape[0], name=name_of(flat), dtype=flat.dtype)
-
-
-def _reason(error: Exception) -> str:
-    """The essential line of an error; Keras puts the location before it and adds colours."""
-    lines = [re.sub(r"\x1b\[\d*m", "", line).strip() for line in str(error).splitlines()]
-    told = [line for line in lines if line and not line.startswith("Exception encountered")]
-    return told[0].rstrip(".") if told else type(error).__name__

@@ -150,6 +150,8 @@ _BY_SLICE = (
     "AveragePooling1D CenterCrop Conv1D Conv1DTranspose Cropping1D DepthwiseConv1D EinsumDense Embedding "
     "GlobalAveragePooling1D GlobalMaxPooling1D MaxPooling1D SeparableConv1D UpSampling1D ZeroPadding1D"
 )
+# Layers that give inputs of fewer axes new ones, behind the batch.
+MERGES = (layers.Add, layers.Average, layers.Maximum, layers.Minimum, layers.Multiply, layers.Subtract)
 _SAME_IN_3D = {within_slices: everywhere, along_axes: same_axes}
 # By exact type: a subclass may behave differently.
 RULES: dict[type, Rule] = {

@@ -28,6 +28,8 @@ _REDUCING = "All Amax Amin Any Logsumexp Max Mean Min Prod Std Sum Var"
 
 def each_value(operation: Any, place: Place) -> list[Step]:
     """Elementwise operations are the same in 3D; their constant arrays are laid out like their arguments."""
+    if place.has_depth and len({len(flat.shape) for flat in place.inputs}) > 1:  # lined up from their last axes
+        raise ValueError(OF_BATCH)
     arrays = {name: place.constant(value) for name, value in vars(operation).items() if hasattr(value, "__array__")}
     return [_again(operation, **arrays)]
 

@@ -1,5 +1,6 @@
 """Why a layer without a rule of conversion is refused, and what its user can do."""
 
+import re
 from typing import Any
 
 from keras import layers
@@ -59,3 +60,10 @@ def refusal(operation: Any, place: Place) -> str:
         why, advice = "its steps are not the slices of a volume" if in_steps else "no rule is known", _BY_SLICE
     layer = f"keras.layers.{public}" if public else type(operation).__name__
     return f"{why}. {advice}".format(layer=layer, instead=f"counterparts={{{layer}: lambda layer: ")
+
+
+def reason(error: Exception) -> str:
+    """The essential line of an error; Keras puts the location before it and adds colours."""
+    lines = [re.sub(r"\x1b\[\d*m", "", line).strip() for line in str(error).splitlines()]
+    told = [line for line in lines if line and not line.startswith("Exception encountered")]
+    return told[0].rstrip(".") if told else type(error).__name__

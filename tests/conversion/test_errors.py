@@ -54,6 +54,10 @@ LAYERS = {
     ),
     "rows as channels": (lambda: layers.BatchNormalization(axis=1, name="odd"), r"odd .*the last axis"),
     "a batch joined": (lambda: lambda x: x - ops.mean(x, axis=0), r"mean.* \(Mean\).*samples of a batch"),
+    "a batch as columns": (
+        lambda: lambda x: x + ops.mean(x, axis=(1, 2)),
+        r"\(Add\) .*joins the samples of a batch",
+    ),
     "resizing": (lambda: lambda x: ops.image.resize(x, (9, 9)), r"\(Resize\) .*no rule is known.*UpSampling2D resize"),
     "an operation": (
         lambda: lambda x: ops.median(x, axis=1),

@@ -211,6 +211,23 @@ def test_merges_of_branches_are_merges_in_3d(merged):
     assert_allclose(run(convert(flat), voxels), by_slice(flat, voxels), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("merged", MERGES)
+@pytest.mark.parametrize(
+    "fewer",
+    [
+        lambda x: layers.Dense(4)(layers.GlobalAveragePooling2D()(x)),
+        lambda x: layers.Dense(4)(ops.mean(x, 1)),
+    ],
+    ids=["a vector", "a row"],
+)
+def test_a_merge_of_fewer_axes_is_that_of_each_slice(fewer, merged, axis):
+    """With as many slices as columns, which Keras takes for each other."""
+    flat = network_of(lambda x: merged()([layers.Conv2D(4, 1)(x), fewer(x)]))
+    voxels = np.moveaxis(volume(2, 10, 8, 10, 4), 1, 1 + axis)
+    assert_allclose(run(convert(flat, axis=axis), voxels), by_slice(flat, voxels, axis), rtol=1e-4, atol=1e-5)
+
+
 def squeeze_and_excite(x):
     squeezed = layers.GlobalAveragePooling2D()(x)
     squeezed = layers.Reshape((1, 1, 4))(layers.Dense(4, activation="sigmoid")(squeezed))
@@ -231,6 +248,15 @@ def test_squeeze_and_excitation_of_a_volume_is_that_of_all_its_slices_side_by_si
     side_by_side = run(flat, voxels.reshape(2, 24, 10, 4)).reshape(voxels.shape)
     found = run(convert(flat, axis=axis, global_pooling="volume"), np.moveaxis(voxels, 1, 1 + axis))
     assert_allclose(np.moveaxis(found, 1 + axis, 1), side_by_side, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_vector_of_the_volume_is_merged_with_all_its_slices(axis):
+    flat = network_of(lambda x: layers.Multiply()([x, layers.GlobalAveragePooling2D()(x)]))
+    voxels = volume(2, 3, 8, 10, 4)
+    found = run(convert(flat, axis=axis, global_pooling="volume"), np.moveaxis(voxels, 1, 1 + axis))
+    expected = voxels * voxels.mean((1, 2, 3), keepdims=True)
+    assert_allclose(np.moveaxis(found, 1 + axis, 1), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
