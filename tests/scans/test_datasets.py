@@ -129,6 +129,22 @@ def test_a_mask_of_two_scans_is_refused(tmp_path):
         find_cases(tmp_path / "scans.csv")
 
 
+def test_scans_of_one_patient_may_share_another_image(tmp_path):
+    anat = "sub-01/ses-1/anat/sub-01_ses-1"
+    scans = [f"{anat}_acq-2D", f"{anat}_acq-3D"]
+    touch(tmp_path, f"{anat}_T1w.nii", *(f"{scan}_FLAIR.nii" for scan in scans))
+    touch(tmp_path / "derivatives/m", *(f"{scan}_label-lesion_mask.nii" for scan in scans))
+    assert [case.images["t1"] for case in find_cases(tmp_path).cases] == [tmp_path / f"{anat}_T1w.nii"] * 2
+    touch(tmp_path, "a.nii", "b.nii", "t.nii", "m.nii", "n.nii")
+    table = tmp_path / "scans.csv"
+    for one, other, twice in (("p", "q", "t"), ("p,t.nii", "p,", "t"), ("p,a.nii", "p,", "a"), ("p,b.nii", "p,", "b")):
+        table.write_text(
+            f"image:flair,image:t1,labels,patient,image:t2\na.nii,t.nii,m.nii,{one}\nb.nii,t.nii,n.nii,{other}\n"
+        )
+        with pytest.raises(DatasetError, match=rf"the scan \S*/{twice}\.nii more than once"):
+            find_cases(table)
+
+
 def test_a_closed_folder_is_named(tmp_path, close_folder):
     touch(tmp_path, "01016SACH/3DFLAIR.nii", "01016SACH/Consensus.nii", "01038PAGU/3DFLAIR.nii")
     close_folder(tmp_path / "01038PAGU")

@@ -2,8 +2,9 @@
 
 import os
 import warnings
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 from planar3d.errors import DatasetError, Planar3DWarning, path_of
@@ -71,7 +72,11 @@ def find_cases(folder: str | Path) -> Dataset:
     dataset = Dataset(tuple(cases), layout.name, folder)
     first = [(case.id, next(iter(case.images.values()))) for case in cases]
     dataset.require_files({"scan": first, "mask": [(case.id, case.label_map) for case in cases]})
-    paths = [os.path.abspath(path) for case in cases for path in case.images.values()]
+    # Scans of one visit may share their other images, such as a T1; no case has one file twice.
+    others = defaultdict[str, Counter[str]](Counter)
+    for case in cases:
+        others[case.patient] |= Counter(map(os.path.abspath, [*case.images.values()][1:]))
+    paths = [*(os.path.abspath(path) for _, path in first), *chain.from_iterable(c.elements() for c in others.values())]
     # A folder of masks in CHAOS belongs to both phases of its series.
     masks = [os.path.abspath(case.label_map) for case in cases if not os.path.isdir(case.label_map)]
     ids = [case.id for case in cases]  # other capitals or accents are the same name to some file systems
