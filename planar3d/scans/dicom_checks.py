@@ -2,6 +2,7 @@
 
 import math
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -106,6 +107,12 @@ def _faults(series: DicomSeries, by_name: bool) -> Iterator[str]:
         )
     if not by_name and (mixed := _mixed(series, float(np.median(steps)))):
         yield f"mixes {mixed}; {_ONE_VOLUME}"
+    if by_name and len(images) < len(along):
+        several = next(image.path for image in images if len(image.planes) > 1)
+        yield (
+            f"has a file with several slices, {several}; here one file per slice is needed. Convert the series with "
+            f"dcm2niix -z y {shlex.quote(str(several.parent))}, look at the volume, and name the NIfTI file."
+        )
     if by_name and (np.diff(along) <= 0).any():
         yield (
             "has file names whose order is not the order of its slices. View the series, and rename the files in the "

@@ -3,6 +3,7 @@
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -12,7 +13,7 @@ from planar3d.extras import extra
 from planar3d.scans.dicom import DicomSeries, series_of
 from planar3d.scans.dicom_checks import check_series
 from planar3d.scans.dicom_geometry import grid_of
-from planar3d.scans.dicom_headers import DicomImage, is_dicom, reading_dicom, text_of
+from planar3d.scans.dicom_headers import DicomImage, is_dicom, number_of, reading_dicom, text_of
 from planar3d.scans.nifti_header import header_with
 from planar3d.wording import counted
 
@@ -122,8 +123,15 @@ def _pixels(image: DicomImage, is_mr: bool) -> np.ndarray:
         pixels = file.pixel_array.reshape(image.shape)  # one frame alone
         if is_mr and image.padding:
             pixels = np.where((pixels >= image.padding[0]) & (pixels <= image.padding[-1]), 0, pixels)
-        slope, intercept = float(file.get("RescaleSlope", 1)), float(file.get("RescaleIntercept", 0))
-        return (pixels * slope + intercept).astype(np.float32)
+        rescaling = _rescaling(file)
+        slope = number_of(rescaling, "RescaleSlope") or 1  # as dcm2niix reads an empty one, and 0
+        return (pixels * slope + number_of(rescaling, "RescaleIntercept")).astype(np.float32)
+
+
+def _rescaling(file: Any) -> Any:
+    """What has the rescaling of a file's only frame: a functional group of an enhanced file, else the file itself."""
+    groups = (file.get(f"{which}FunctionalGroupsSequence") or [{}] for which in ("PerFrame", "Shared"))
+    return next(filter(None, (each[0].get("PixelValueTransformationSequence") for each in groups)), [file])[0]
 
 
 def _picture(path: Path) -> np.ndarray:

@@ -5,8 +5,8 @@ import sys
 import numpy as np
 import pytest
 from challenge_road import recipe_of, segmented
-from dicom_series import AXIAL, OBLIQUE, VOXELS, change, write_series
-from nibabel.affines import apply_affine
+from dicom_series import AXIAL, OBLIQUE, VOXELS, change, write_enhanced, write_series
+from nibabel.affines import apply_affine, from_matvec
 
 from planar3d.errors import Planar3DError, ScanError
 from planar3d.scans.case import read_images
@@ -125,6 +125,34 @@ def test_padding_of_an_mr_series_is_air(tmp_path, kind, given):
     change(files, lambda k, dataset: dataset.add_new("PixelPaddingValue", kind, given))
     scan = read_scan(tmp_path / "a")
     assert scan.limits == (0, voxels.max()) and np.count_nonzero(scan.voxels) == np.count_nonzero(voxels > 0)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize(("slope", "intercept"), [("0.5", "-7"), ("", ""), ("0", None)])
+def test_grey_levels_are_rescaled_as_each_file_says(tmp_path, shared, slope, intercept):
+    for k in range(VOXELS.shape[2]):
+        place = AXIAL @ from_matvec(np.eye(3), (0, 0, k))
+        file = write_enhanced(tmp_path / f"enhanced/{k}.dcm", VOXELS[:, :, k : k + 1], place)
+
+        def rescale(_, dataset, k=k):
+            values = pydicom.Dataset()
+            values.RescaleSlope, values.RescaleIntercept = slope and str(float(slope) * (k + 1)), intercept
+            groups = dataset.SharedFunctionalGroupsSequence if shared else dataset.PerFrameFunctionalGroupsSequence
+            groups[0].PixelValueTransformationSequence = [values]
+
+        change([file], rescale)
+    steps = np.arange(1, VOXELS.shape[2] + 1)
+    expected = VOXELS * 0.5 * steps - 7 if slope == "0.5" else VOXELS
+    np.testing.assert_array_equal(read_scan(tmp_path / "enhanced").voxels, expected)
+    files = write_series(tmp_path / "classic", VOXELS, AXIAL, RescaleSlope=slope, RescaleIntercept=intercept)
+    change(files, lambda k, dataset: slope and setattr(dataset, "RescaleSlope", float(slope) * (k + 1)))
+    np.testing.assert_array_equal(read_scan(tmp_path / "classic").voxels, expected)
+
+
+def test_a_file_with_several_slices_is_refused(tmp_path):
+    write_enhanced(tmp_path / "a b/1.dcm", VOXELS[:, :, ::-1], AXIAL)
+    with pytest.raises(ScanError, match=r"several slices, .*1\.dcm; .* dcm2niix -z y '\S*/a b', look at"):
+        read_scan(tmp_path / "a b")
 
 
 def test_pixels_that_cannot_be_decoded_are_refused(tmp_path):
