@@ -297,6 +297,11 @@ def test_a_csv_table_names_several_images_and_a_label_map(tmp_path):
     assert one.labels == tmp_path / "a/s.nii" and other.images == {"flair": tmp_path / "b/f.nii"}
     with pytest.raises(DatasetError, match=r"1 of 2 cases .*: y\. y has no image t1ce; it has flair\."):
         dataset.require(["flair", "t1ce"])
+    table.write_text("scan,image:t1ce,labels\na/f.nii,a/t.nii,a/s.nii\nb/f.nii,,b/s.nii\n")
+    assert [(case.id, case.patient, [*case.images]) for case in find_cases(table).cases] == [
+        ("a_f", "a_f", ["flair", "t1ce"]),
+        ("b_f", "b_f", ["flair"]),
+    ]
 
 
 def test_whose_visits_cases_are_is_told_by_subject_name_or_column(tmp_path):

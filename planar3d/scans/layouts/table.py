@@ -14,7 +14,7 @@ _COLUMNS = ("scan", "mask", "group", "id", "labels", "patient")
 # Columns that name centers and patients; the first one present counts.
 _GROUPS = ("group", *SITES)
 _PATIENTS = ("patient", "patient_id", "subject", "subject_id", "participant", "participant_id")
-_IMAGE = re.compile("image:_?(.+)")
+_IMAGE = re.compile("scan|image:_?(.+)")
 
 
 class TableOfCases(Layout):
@@ -28,8 +28,8 @@ class TableOfCases(Layout):
         if not os.path.isfile(path):
             return []
         table = read_table(path, _COLUMNS, DatasetError)
-        names = {column: match[1] for column in table.names if (match := _IMAGE.fullmatch(column))}
-        names |= {"scan": "flair"} if "scan" in table.names else {}
+        # In the order of the columns: the first image names a case.
+        names = {column: match[1] or "flair" for column in table.names if (match := _IMAGE.fullmatch(column))}
         marked = [column for column in ("mask", "labels") if column in table.names]
         if not names or (labelled and not marked):
             raise DatasetError(
