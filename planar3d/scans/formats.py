@@ -34,6 +34,11 @@ _INSIDE = "Unpack it first, and name the scan inside."
 
 _PAIR = _Format("one of the two files (.hdr and .img) of a scan", _NIBABEL, (".hdr", ".img"))
 _DICOM = _Format("a DICOM file", "Convert its series with: dcm2niix -z y {folder}", (".dcm", ".ima"))
+_SEGMENTATION = _Format(
+    "a DICOM Segmentation object",
+    "Name a NIfTI mask: predict writes one, NAME_mask.nii.gz, beside its NAME_seg.dcm; segimage2itkimage of dcmqi "
+    "converts others.",
+)
 _MGH = _Format("a FreeSurfer volume", _NIBABEL, (".mgh", ".mgz"))
 _MINC = _Format("a MINC file", f"{_NIBABEL} {_UNROUNDED}", (".mnc",))
 _NRRD = _Format("an NRRD file", _ITK, (".nrrd", ".nhdr"))
@@ -55,6 +60,7 @@ ANNEX = _Format("a git-annex pointer whose content was not fetched", "Fetch it w
 
 # Offset and bytes that identify a format.
 _MAGICS: tuple[tuple[int, bytes, _Format], ...] = (
+    (166, b"1.2.840.10008.5.1.4.1.1.66.4", _SEGMENTATION),
     (128, b"DICM", _DICOM),
     (0, b"\x5c\x01\0\0", _PAIR),  # a header of 348 bytes, not of a single file as `read_whole` has checked
     (0, b"\0\0\x01\x5c", _PAIR),

@@ -127,8 +127,11 @@ def test_segments_say_what_they_are_and_who_made_them(tmp_path):
 def test_a_mask_without_lesions_is_a_segment_without_pixels(tmp_path):
     write_series(tmp_path / "in", VOXELS, OBLIQUE)
     mask, series = segmented(tmp_path / "in", np.zeros_like(LESIONS))
-    made = dcmread(write_dicom_seg(mask, series, MODEL, tmp_path / "seg.dcm"))
+    path = write_dicom_seg(mask, series, MODEL, tmp_path / "seg.dcm")
+    made = dcmread(path)
     assert len(made.SegmentSequence) == 1 and not made.pixel_array.any()
+    with pytest.raises(ScanError, match=r"seg\.dcm .* a DICOM Segmentation object\. Name a NIfTI mask"):
+        read_mask(path)
 
 
 @pytest.mark.parametrize(
