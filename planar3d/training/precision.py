@@ -35,8 +35,9 @@ PRECISIONS = {
 def check_precision(precision: str) -> None:
     """Raise a `RecipeError` for an unknown precision, one that cannot be had here, and another `floatx` of Keras.
 
-    Keras' backend OpenVINO computes bf16 wrongly without a message: a scan had 58 lesions instead of 39. TensorFlow
-    lacks float16 on CPUs. Inputs and losses have the type `floatx` whatever the precision.
+    Keras' backend OpenVINO computes bf16 wrongly without a message: a scan had 58 lesions instead of 39. Float32 it
+    computes in bf16 where the processor can. TensorFlow lacks float16 on CPUs. Inputs and losses have the type `floatx`
+    whatever the precision.
     """
     check_choice("precision", precision, PRECISIONS)
     if (floatx := keras.config.floatx()) != "float32":
@@ -45,6 +46,11 @@ def check_precision(precision: str) -> None:
             "keras.config.set_floatx('float32'), or change that line of Keras' keras.json."
         )
     backend = keras.backend.backend()
+    if backend == "openvino":
+        raise RecipeError(
+            "Where Keras runs on openvino, bf16 is wrong and float32 may be computed in bf16. Set "
+            "KERAS_BACKEND=tensorflow; predict --engine openvino works with every backend."
+        )
     if precision != "float32" and not trains(backend):
         raise RecipeError(
             f"precision={precision!r} is wrong where Keras runs on {backend}. Use float32, or set "

@@ -160,10 +160,20 @@ def test_float16_is_refused_on_a_cpu():
 
 def test_16_bits_are_refused_where_keras_computes_them_wrongly(monkeypatch):
     network = tiny()
-    monkeypatch.setattr(keras.backend, "backend", lambda: "openvino")
+    monkeypatch.setattr(keras.backend, "backend", lambda: "numpy")
     assert for_prediction(network, "float32")[0] is network
-    with pytest.raises(RecipeError, match=r"'bf16' is wrong where Keras runs on openvino. Use float32"):
+    with pytest.raises(RecipeError, match=r"'bf16' is wrong where Keras runs on numpy. Use float32"):
         for_prediction(network, "bf16")
+
+
+def test_openvino_as_the_backend_of_keras_is_refused_since_it_computes_float32_in_bf16(monkeypatch):
+    network = tiny()
+    monkeypatch.setattr(keras.backend, "backend", lambda: "openvino")
+    for precision in ("bf16", "float32", None):
+        with pytest.raises(RecipeError, match=r"float32 may be computed in bf16. Set KERAS_BACKEND=tensorflow"):
+            for_prediction(network, precision)
+    with pytest.raises(RecipeError, match="runs on openvino"):
+        built_with("float32", tiny)
 
 
 def test_a_float64_network_predicts_in_float32():
