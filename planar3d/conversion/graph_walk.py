@@ -15,7 +15,6 @@ from planar3d.conversion.held_objects import check_activation, has_weights
 from planar3d.conversion.layer_rules import MERGES, RULES
 from planar3d.conversion.place import DepthAxis, Place, Step, Taken, fill, is_same, tell_apart
 from planar3d.conversion.refusals import reason, refusal
-from planar3d.conversion.slices import of_rank
 from planar3d.conversion.transfer_report import TransferredLayer
 from planar3d.errors import ConversionError
 from planar3d.graph.keras_graph import arguments_with, as_graph, in_order, is_graph, name_of, nodes_of, operation_of
@@ -95,12 +94,12 @@ class GraphWalk:
 
     def _of_one_rank(self, node: Any, volumes: Sequence[Any], names: set[str]) -> list[Any]:
         """The volumes that a layer merges; one of fewer axes with the axes that Keras adds to its 2D tensor."""
-        flats, made = node.input_tensors, list(volumes)
+        flats, made, name = node.input_tensors, list(volumes), f"{node.operation.name}_axes"
         rank = max(len(flat.shape) for flat in flats)
         deep = any(len(volume.shape) > len(flat.shape) for flat, volume in zip(flats, made, strict=True))
         for number, flat in enumerate(flats):
             if deep and len(flat.shape) < rank and type(node.operation) in MERGES:
-                for step in of_rank(rank, flat, made[number], self.depth_axis, f"{node.operation.name}_axes"):
+                for step in operations.of_rank(rank, flat, made[number], self.depth_axis, name):
                     tell_apart(names, step.operation)
                     made[number] = step.operation(made[number])
         return made

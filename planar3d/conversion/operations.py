@@ -10,7 +10,7 @@ import numpy as np
 from keras import tree
 
 from planar3d.conversion.layer_rules import RULES, everywhere
-from planar3d.conversion.place import Place, Rule, Step
+from planar3d.conversion.place import DepthAxis, Place, Rule, Step
 from planar3d.conversion.slices import OF_BATCH, reshape
 from planar3d.graph.keras_graph import ExpandDims, Moveaxis, operation_kind
 
@@ -101,6 +101,14 @@ def transpose(operation: Any, place: Place) -> list[Step]:
     moved = [place.depth_axis.axis_in_3d(axis, place.rank) for axis in order]
     position = place.depth_axis.position(place.rank)
     return [_again(operation, axes=place.depth_axis.with_depth(moved, position))]
+
+
+def of_rank(rank: int, flat: Any, volume: Any, depth_axis: DepthAxis, name: str) -> list[Step]:
+    """Steps from a volume to that of its 2D tensor with so many axes, the new ones behind the batch."""
+    position, new = depth_axis.position(len(flat.shape)), rank - len(flat.shape)
+    steps = [] if len(volume.shape) > len(flat.shape) else [Step(ExpandDims(position, name=name))]
+    steps.append(Step(ExpandDims(tuple(range(1, 1 + new)), name=name)))
+    return [*steps, Step(Moveaxis(position + new, depth_axis.position(rank), name=f"{name}_depth"))]
 
 
 def arguments_in_3d(operation: Any, args: Any, kwargs: Any, place: Place) -> tuple[Any, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from keras import layers
 
-from planar3d.conversion.place import DepthAxis, Place, Step, Taken, copied
+from planar3d.conversion.place import Place, Step, Taken, copied
 from planar3d.graph.keras_graph import mask_of
 
 OF_BATCH = (
@@ -22,7 +22,7 @@ def by_slice(layer: Any, place: Place, **changes: Any) -> list[Step]:
     if not place.has_depth:
         return [step]
     wrapped = layers.TimeDistributed(step.operation, name=layer.name, dtype=layer.dtype_policy)
-    return _at_place(Step(wrapped, step.arrays, step.mapping), place)
+    return _depth_first(layer, Step(wrapped, step.arrays, step.mapping), place)
 
 
 def attention(layer: layers.MultiHeadAttention, place: Place) -> list[Step]:
@@ -52,7 +52,7 @@ def reshape(operation: Any, place: Place) -> list[Step]:
     if is_known and prod(before) != prod(after):
         raise ValueError(OF_BATCH)
     if is_known and place.has_depth and not place.whole_volume and (len(after) == 1 or not keeps_plane):
-        return _at_place(Step(_reshape((-1, *after), operation, place)), place)
+        return _depth_first(operation, Step(_reshape((-1, *after), operation, place)), place)
     if None in (*_plane(before), *after) or not keeps_plane:
         raise ValueError(
             f"it turns {_sizes(before)} of a slice into {_sizes(after)}, which depends on the number of rows and "
@@ -76,29 +76,17 @@ def permute(layer: layers.Permute, place: Place) -> list[Step]:
     return [Step(layers.Permute(moved, name=layer.name, dtype=layer.dtype_policy))]
 
 
-def of_rank(rank: int, flat: Any, volume: Any, depth_axis: DepthAxis, name: str) -> list[Step]:
-    """Steps from a volume to that of its 2D tensor with so many axes, the new ones behind the batch."""
-    slices = -1 if len(volume.shape) > len(flat.shape) else 1
-    target = (slices, *[1] * (rank - len(flat.shape)), *flat.shape[1:])
-    step = Step(layers.Reshape(target, name=name, dtype=volume.dtype))
-    return _depth_first(step, len(flat.shape), rank, depth_axis, volume.dtype)
-
-
-def _at_place(step: Step, place: Place) -> list[Step]:
-    return _depth_first(step, place.rank, place.rank_behind, place.depth_axis, place.precision)
-
-
-def _depth_first(step: Step, rank: int, rank_behind: int, depth_axis: DepthAxis, precision: Any) -> list[Step]:
+def _depth_first(operation: Any, step: Step, place: Place) -> list[Step]:
     """A step on volumes whose depth comes first; it is moved there and back if it lies elsewhere."""
-    there, behind = depth_axis.depth_first(rank), depth_axis.depth_first(rank_behind)
-    back = [1 + behind.index(axis) for axis in range(1, rank_behind + 1)]
-    moves = ((there, "to"), (back, "fro"))
-    to, fro = (layers.Permute(order, name=f"{step.operation.name}_{way}", dtype=precision) for order, way in moves)
-    return [
-        *([] if there == sorted(there) else [Step(to)]),
-        step,
-        *([] if back == sorted(back) else [Step(fro)]),
-    ]
+    there, behind = (place.depth_axis.depth_first(rank) for rank in (place.rank, place.rank_behind))
+    back = [1 + behind.index(axis) for axis in range(1, place.rank_behind + 1)]
+    return [*_permuted(operation, there, place, "_to"), step, *_permuted(operation, back, place, "_fro")]
+
+
+def _permuted(operation: Any, order: list[int], place: Place, suffix: str) -> list[Step]:
+    """A step to another order of axes; none for the same order."""
+    made = layers.Permute(order, name=f"{operation.name}{suffix}", dtype=place.precision)
+    return [] if order == sorted(order) else [Step(made)]
 
 
 def _target(after: Sequence[int], place: Place) -> tuple[int, ...]:

@@ -222,8 +222,8 @@ def test_merges_of_branches_are_merges_in_3d(merged):
     ids=["a vector", "a row"],
 )
 def test_a_merge_of_fewer_axes_is_that_of_each_slice(fewer, merged, axis):
-    """With as many slices as columns, which Keras takes for each other."""
-    flat = network_of(lambda x: merged()([layers.Conv2D(4, 1)(x), fewer(x)]))
+    """With as many slices as columns, which Keras takes for each other, and of any size."""
+    flat = network_of(lambda x: merged()([layers.Conv2D(4, 1)(x), fewer(x)]), shape=(None, None, 4))
     voxels = np.moveaxis(volume(2, 10, 8, 10, 4), 1, 1 + axis)
     assert_allclose(run(convert(flat, axis=axis), voxels), by_slice(flat, voxels, axis), rtol=1e-4, atol=1e-5)
 
