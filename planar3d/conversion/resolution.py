@@ -95,11 +95,9 @@ def depth_factors(network: keras.Model, depth_pooling: str | Sequence[int]) -> t
     levels = sorted({fine for node, ends in spans.items() if stride_of(node.operation) > 1 for fine, _ in ends})
     factors = [whole("factor in depth_pooling", factor, 1, ConversionError) for factor in depth_pooling]
     if len(factors) != len(levels):
-        raise ConversionError(
-            f"depth_pooling={factors}: {network.name} reduces rows and columns at {counted(levels, 'level')} (where "
-            f"they are already reduced by {', '.join(map(str, levels)) or 'nothing'}), so a factor for each is "
-            "needed."
-        )
+        told = f"at {counted(levels, 'level')} (where they are already reduced by {', '.join(map(str, levels))}), so"
+        told = f"{told} a factor for each is needed" if levels else "nowhere; omit depth_pooling"
+        raise ConversionError(f"depth_pooling={factors}: {network.name} reduces rows and columns {told}.")
     by_level = dict(zip(levels, factors, strict=True))
     found: dict[int, int] = {}
     of_layer: defaultdict[int, set[int]] = defaultdict(set)

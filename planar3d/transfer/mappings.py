@@ -75,7 +75,7 @@ def _planar(depth: int, tap: Tap, alpha: Sequence[float] | None) -> np.ndarray:
 def _zero(depth: int, tap: Tap, alpha: Sequence[float] | None) -> np.ndarray:
     # An even kernel is padded by one more slice at the end than at the start, so its center is the lower middle tap.
     index = (depth - 1) // 2 if tap == "center" else tap
-    if not isinstance(index, int | np.integer) or not 0 <= index < depth:
+    if isinstance(index, bool) or not isinstance(index, int | np.integer) or not 0 <= index < depth:
         raise ValueError(f"tap={tap!r} is not one of the {depth} taps; use 'center' or an index from 0 to {depth - 1}.")
     return np.eye(depth)[index]
 

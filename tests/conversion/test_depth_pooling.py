@@ -98,6 +98,11 @@ def test_a_list_of_another_length_says_how_many_levels_there_are(depth_pooling):
         convert(residual_net(), depth_pooling=depth_pooling)
 
 
+def test_a_list_for_a_network_without_levels_is_to_be_omitted():
+    with pytest.raises(ConversionError, match=r"flat reduces rows and columns nowhere; omit depth_pooling\.$"):
+        convert(network_of(layers.Conv2D(3, 3)), depth_pooling=[2])
+
+
 def test_a_layer_shared_by_levels_of_different_factors_is_refused():
     image, conv = keras.Input((8, 8, 3)), layers.Conv2D(3, 2, strides=2, name="twice")
     flat = keras.Model(image, conv(conv(image)))

@@ -83,6 +83,7 @@ def test_the_dtype_stays(mapping, dtype):
         ({"axis": 3}, "0 .*1 .*2"),
         ({"mapping": "zero", "depth": 3, "tap": 3}, "from 0 to 2"),
         ({"mapping": "zero", "depth": 3, "tap": -1}, "from 0 to 2"),
+        ({"mapping": "zero", "depth": 3, "tap": True}, "from 0 to 2"),
         ({"mapping": "zero", "depth": 3, "tap": "first"}, "'center'"),
         ({"mapping": "average", "depth": 3, "tap": 1}, "mapping='zero'"),
         ({"mapping": "scale", "depth": 2}, "2 positive factors"),
