@@ -49,7 +49,7 @@ def check_precision(precision: str) -> None:
     if backend == "openvino":
         raise RecipeError(
             "Where Keras runs on openvino, bf16 is wrong and float32 may be computed in bf16. Set "
-            "KERAS_BACKEND=tensorflow; predict --engine openvino works with every backend."
+            "KERAS_BACKEND=tensorflow; prediction with OpenVINO does not need it as Keras' backend."
         )
     if precision != "float32" and not trains(backend):
         raise RecipeError(

@@ -88,7 +88,7 @@ def test_folds_of_another_machine_than_the_starting_one_are_named_with_its_preci
     folder = shutil.copytree(run.folder, tmp_path / "run")
     environment = json.loads((folder / "environment.json").read_text())
     assert not read_results(folder).notes
-    started = {"precision": "float16", "machine": "another"}
+    started = {"backend": "another", "precision": "float16", "machine": "another"}
     (folder / "environment.json").write_text(json.dumps(environment | started))
     others = "; ".join(f"{name} {environment[name]} instead of {there}" for name, there in started.items())
     said = f"not trained as environment.json says: {others}."
