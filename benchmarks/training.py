@@ -119,15 +119,12 @@ def gflop(size: int, crops: bool) -> Callable[[], dict[bool, tuple[float, float]
 
     def count() -> dict[bool, tuple[float, float]]:
         from planar3d.graph.described import layer_costs
-        from planar3d.networks.registry import recipe_network
         from planar3d.training.features import decoder_of
-        from planar3d.training.initialization import layers_named
+        from planar3d.training.initialization import initial_network
         from planar3d.training.trainer import trainer_of
 
         recipe = recipe_of(size, crops)
-        network = recipe_network(recipe, shape=(recipe.tiles.depth, size, size, recipe.preparation.channels))
-        for name in layers_named(network, recipe, "frozen"):
-            network.get_layer(name).trainable = False
+        network = initial_network(recipe)
         forward = {cost.name: cost.macs for cost in layer_costs(network)}
         trained = {layer.name: layer for layer in trainer_of(network).layers if hasattr(layer, "passed_on")}
         kernels = sum(forward[name] for name in trained)

@@ -95,8 +95,13 @@ def depth_factors(network: keras.Model, depth_pooling: str | Sequence[int]) -> t
     levels = sorted({fine for node, ends in spans.items() if stride_of(node.operation) > 1 for fine, _ in ends})
     factors = [whole("factor in depth_pooling", factor, 1, ConversionError) for factor in depth_pooling]
     if len(factors) != len(levels):
-        told = f"at {counted(levels, 'level')} (where they are already reduced by {', '.join(map(str, levels))}), so"
-        told = f"{told} a factor for each is needed" if levels else "nowhere; omit depth_pooling"
+        told = "nowhere; omit depth_pooling"
+        if levels:
+            before = ", ".join(map(str, levels))
+            told = (
+                f"at {counted(levels, 'level')} (where they are already reduced by {before}), so a factor for each is "
+                "needed"
+            )
         raise ConversionError(f"depth_pooling={factors}: {network.name} reduces rows and columns {told}.")
     by_level = dict(zip(levels, factors, strict=True))
     found: dict[int, int] = {}

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from planar3d.errors import DatasetError, ScanError, reading
-from planar3d.scans.dicom import DERIVED
+from planar3d.scans.dicom import DERIVED, names_flair
 from planar3d.scans.nifti import read_whole, unzipped
 from planar3d.scans.readers import is_foreign, reader_of
 from planar3d.wording import counted
@@ -29,7 +29,6 @@ _NO_SCAN = re.compile(
     r"|^mask_|(^|_)b?ples_l[pg]a_|_filled_l[pg]a_|_seg-[^_]+$|(^|_)part-(phase|real|imag)(_|$)",
     re.IGNORECASE,
 )
-_FLAIR = re.compile(r"flair|(?<![a-z])t2.*(dark[ _-]?fl|da[ _-]fl)")  # Siemens: t2_tirm_tra_dark-fluid, t2_spc_da-fl
 _SPACE = re.compile(r"(^|[_-])(to|in|on|space)[_-]?(3d)?flair", re.IGNORECASE)  # of another contrast, as T1_to_FLAIR
 
 
@@ -60,7 +59,10 @@ def is_scan(path: Path) -> bool:
 
 def is_flair(path: Path) -> bool:
     """Whether a name is that of a FLAIR image, not of a mask or map, nor of an image made of it or in its space."""
-    return is_scan(path) and not DERIVED.search(stem(path)) and bool(_FLAIR.search(_SPACE.sub("", stem(path)).lower()))
+    if not is_scan(path) or DERIVED.search(stem(path)):
+        return False
+    name = _SPACE.sub("", stem(path))
+    return "flair" in name.lower() or names_flair([name], 0, 0)  # unlike in headers, T1 may be a visit: P1_T1_FLAIR
 
 
 def is_there(path: Path | None) -> bool:

@@ -130,8 +130,9 @@ def _pixels(image: DicomImage, is_mr: bool) -> np.ndarray:
 
 def _rescaling(file: Any) -> Any:
     """What has the rescaling of a file's only frame: a functional group of an enhanced file, else the file itself."""
-    groups = (file.get(f"{which}FunctionalGroupsSequence") or [{}] for which in ("PerFrame", "Shared"))
-    return next(filter(None, (each[0].get("PixelValueTransformationSequence") for each in groups)), [file])[0]
+    frames, shared = (file.get(f"{which}FunctionalGroupsSequence") or [{}] for which in ("PerFrame", "Shared"))
+    group = "PixelValueTransformationSequence"
+    return (frames[0].get(group) or shared[0].get(group) or [file])[0]
 
 
 def _picture(path: Path) -> np.ndarray:

@@ -42,6 +42,7 @@ def test_images_packed_otherwise_are_known_and_get_advice(tmp_path, ending, star
         *("space-flair_seg-lst.nii.gz", "space-flair_desc-annotated_seg-lst.nii.gz"),  # of LST-AI
         *("FLAIR_sub.nii.gz", "P1_FLAIR-subtraction.nii", "FLAIR_MIP.nii", "FLAIR_v1_v2_diff.nii"),
         *("t1_tirm_tra_dark-fluid.nii.gz", "t2_tirm_tra_dark-fluid_mask.nii.gz", "darkfield.nii", "t2_spc_sag.nii"),
+        "t2_stir_dark-fluid.nii",
     ],
 )
 def test_other_files_masks_and_other_contrasts_are_no_flair_images(name):
@@ -54,6 +55,7 @@ def test_other_files_masks_and_other_contrasts_are_no_flair_images(name):
         *("mFLAIR.nii", "FLAIR_brain.nii", "masked_FLAIR.nii", "FLAIR_to_T1.nii", "space-FLAIR_FLAIR.nii"),
         *("MS_lesion_FLAIR.nii", "subject_2_FLAIR.nii", "tomo_flair.nii", "sub-a_FLAIR.nii", "ms_sub_1_flair.nii"),
         *("5_t2_tirm_tra_dark-fluid.nii.gz", "T2_SPACE_DarkFluid_sag.nii", "t2_spc_da-fl_sag_p2_iso.nii.gz"),  # Siemens
+        *("3_dark_fluid_tra.nii", "P1_T1_FLAIR.nii"),  # as in DICOM headers, but T1 may be a visit
     ],
 )
 def test_processed_scans_are_flair_images(name):

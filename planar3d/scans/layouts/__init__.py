@@ -72,7 +72,7 @@ def find_cases(folder: str | Path) -> Dataset:
     dataset = Dataset(tuple(cases), layout.name, folder)
     first = [(case.id, next(iter(case.images.values()))) for case in cases]
     dataset.require_files({"scan": first, "mask": [(case.id, case.label_map) for case in cases]})
-    # Scans of one visit may share their other images, such as a T1; no case has one file twice.
+    # Scans of one patient may share their other images, such as a T1; no case has one file twice.
     others = defaultdict[str, Counter[str]](Counter)
     for case in cases:
         others[case.patient] |= Counter(map(os.path.abspath, [*case.images.values()][1:]))
